@@ -1,0 +1,155 @@
+"""TextEpisodes: n episodes in progress. The single and the vector environment are both views of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reward_models import Completion, score
+from text_envs.prompts import Prompt, PromptSource, PromptStream
+from text_envs.task import TextTask
+from text_envs.tokens import IntArray, TokenBatch
+
+BoolArray = npt.NDArray[np.bool_]
+FINISH_REASONS: tuple[Any, ...] = (None, "eos", "stop", "length")
+EOS, STOP, LENGTH = 1, 2, 3
+
+
+class TextEpisodes:
+    """n episodes of one task: draws their prompts, appends their tokens, ends them, and makes their completions.
+
+    Attributes:
+        tokens: the `TokenBatch`, ``[n, L]``.
+        running: bool ``[n]``; False before the first reset and after an episode's end.
+        streams: one `PromptStream` per row; None until `seed` was called for the row.
+    """
+
+    def __init__(self, task: TextTask, n: int):
+        self.task = task
+        self.tokens = TokenBatch(n, task.max_length, task.filler_id)
+        self.running = np.zeros(n, dtype=np.bool_)
+        self.streams: list[PromptStream | None] = [None] * n
+        self.prompts: list[Prompt | None] = [None] * n
+        self.all_rows = np.arange(n)
+
+    def seed(self, row: int, rng: np.random.Generator) -> None:
+        """Let a row draw its prompts from ``rng`` from now on; a generator it has already is left as it stands."""
+        stream = self.streams[row]
+        if stream is None or stream.rng is not rng:
+            self.streams[row] = PromptStream(self.task.prompts, rng)
+
+    def reset(self, rows: IntArray, prompts: Sequence[Any] | None = None) -> None:
+        """Begin new episodes in ``rows`` [k], from their streams or, where given, from ``prompts`` [k] (None: draw)."""
+        if not len(rows):
+            return
+        for i, row in enumerate(rows.tolist()):
+            given = None if prompts is None else prompts[i]
+            self.prompts[row] = self.task.prompts.read(given) if given is not None else self._draw(row)
+        self.tokens.start(rows, [self.prompts[row].ids for row in rows.tolist()])  # type: ignore[union-attr]
+        self.running[rows] = True
+
+    def _draw(self, row: int) -> Prompt:
+        stream = self.streams[row]
+        assert stream is not None, "seed(row, rng) comes first"
+        return stream.draw()
+
+    def step(self, rows: IntArray, actions: IntArray) -> tuple[IntArray, list[Completion]]:
+        """Append one token to each of ``rows`` [k]; returns the rows [e] that ended, and their completions [e]."""
+        task, tokens = self.task, self.tokens
+        tokens.append(rows, actions)
+        finish = np.zeros(len(rows), dtype=np.int64)
+        if task.stop:
+            finish[task.stopped(tokens, rows)] = STOP
+        finish[task.is_eos[actions]] = EOS
+        if task.interjects:
+            task.interject(
+                tokens, rows[(finish == 0) & (tokens.response_lengths[rows] < task.max_new_tokens)]
+            )
+        finish[(finish == 0) & (tokens.response_lengths[rows] >= task.max_new_tokens)] = LENGTH
+        ended = finish > 0
+        if not ended.any():
+            return rows[:0], []
+        rows = rows[ended]
+        self.running[rows] = False
+        return rows, self._completions(rows, finish[ended])
+
+    def _completions(self, rows: IntArray, finish: IntArray) -> list[Completion]:
+        starts, ends = self.tokens.prompt_lengths[rows].tolist(), self.tokens.lengths[rows].tolist()
+        ids = self.tokens.input_ids[rows].tolist()
+        responses = [row_ids[start:end] for row_ids, start, end in zip(ids, starts, ends)]
+        texts = self.task.decode(responses)
+        completions = []
+        for i, row in enumerate(rows.tolist()):
+            prompt, reason = self.prompts[row], FINISH_REASONS[finish[i]]
+            assert prompt is not None
+            text = self.task.before_stop(texts[i]) if reason == "stop" else texts[i]
+            completions.append(
+                Completion(
+                    prompt=prompt.text,
+                    response=text,
+                    prompt_ids=tuple(ids[i][: starts[i]]),
+                    response_ids=tuple(responses[i]),
+                    finish_reason=reason,
+                    columns=prompt.columns,
+                )
+            )
+        return completions
+
+    def scores(self, completions: Sequence[Completion]) -> npt.NDArray[np.float64]:
+        """The reward model's scores, float64 ``[len(completions)]``, in one call; no call for none."""
+        return score(self.task.reward_model, completions) if completions else np.zeros(0)
+
+    def action_masks(self) -> BoolArray:
+        """The legal tokens, bool ``[n, V]``; all True where nothing is restricted, and in rows that have ended."""
+        if self.task.mask is None:
+            return np.ones((len(self.tokens), self.task.vocab_size), dtype=np.bool_)
+        return self.task.mask(self.tokens, self.running)
+
+
+class TaskAttributes:
+    """What agents ask of any environment, under one set of names (SB3's ``get_attr``, Gymnasium's ``get_wrapper_attr``)."""
+
+    task: TextTask
+
+    @property
+    def tokenizer(self) -> Any:
+        """The Hugging Face tokenizer."""
+        return self.task.tokenizer
+
+    @property
+    def prompt_source(self) -> PromptSource:
+        """The prompts that episodes start from."""
+        return self.task.prompts
+
+    @property
+    def default_model(self) -> str | None:
+        """The Hugging Face folder that a policy starts from when the user names no model."""
+        return self.task.default_model
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Longest response in tokens."""
+        return self.task.max_new_tokens
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """Longest prompt in tokens."""
+        return self.task.max_prompt_tokens
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """The ids that end a response."""
+        return self.task.eos_token_ids
+
+    @property
+    def masks_actions(self) -> bool:
+        """Whether ``action_masks()`` restricts anything."""
+        return self.task.masks_actions
+
+    @property
+    def optimum(self) -> float | None:
+        """The best mean score that any policy can reach, where it is known."""
+        return self.task.optimum

@@ -1,0 +1,1 @@
+"""One file per registered task: its prompts, its reward and, where it has some, its demonstrations."""
