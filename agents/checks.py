@@ -1,0 +1,46 @@
+"""What must hold before the first step of training, checked while it happens and said in a plain sentence if not."""
+
+import warnings
+
+import numpy as np
+
+from agents.episodes import EpisodeBuffer
+
+
+class SelfCheckWarning(UserWarning):
+    """Training goes on, but one of its premises does not hold: the numbers that follow mean something else."""
+
+
+def check_rollout(buffer: EpisodeBuffer, reference_is_policy: bool, tolerance: float) -> None:
+    """Compare the log-probabilities of the rollout, of a full forward pass, and of the reference.
+
+    Args:
+        reference_is_policy: true before the first update if the reference is the policy's own copy.
+        tolerance: nats; rounding differences between step-by-step decoding and one pass.
+    """
+    difference = np.abs(buffer.sampled_log_probs - buffer.log_probs).mean()
+    if difference > tolerance:
+        _warn(
+            f"The log-probabilities of the sampled tokens differ from those of a full forward pass by {difference:.2g} nats "
+            "on average. Was the distribution changed between the two: dropout, a temperature, masks, or the weights?"
+        )
+    if reference_is_policy:
+        kl = np.abs(buffer.log_probs - buffer.ref_log_probs).max()
+        if kl > 0:
+            _warn(
+                f"The policy has not been trained yet, but its log-probabilities differ from its reference's by up to "
+                f"{kl:.2g} nats: the KL penalty would not be 0 at the start. Is the reference another model or temperature?"
+            )
+
+
+def check_first_minibatch(approx_kl: float, clip_fraction: float, tolerance: float) -> None:
+    """Before the first optimiser step the policy is the one that wrote the episodes: the ratio is 1."""
+    if approx_kl > tolerance or clip_fraction > 0:
+        _warn(
+            f"Before the first optimiser step the probability ratio should be 1, but approx_kl is {approx_kl:.2g} and "
+            f"{clip_fraction:.1%} of the tokens are clipped. Is dropout on, or are the old log-probabilities another model's?"
+        )
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, SelfCheckWarning, stacklevel=4)

@@ -1,0 +1,225 @@
+"""Whole episodes as token sequences: what a rollout leaves behind and what the update reads."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.lm import SequenceBatch
+from reward_models import Completion
+
+
+@dataclass
+class Episode:
+    """One prompt and one response.
+
+    Attributes:
+        ids: int64, shape [tokens], prompt and response.
+        positions: int64, shape [actions], where in ``ids`` the tokens stand that the policy chose.
+        log_probs: float32, shape [actions], of those tokens as they were sampled.
+        rewards: float32, shape [actions], what the environment gave.
+        legal: uint8, shape [actions, ceil(V / 8)], the legal tokens as packed bits; None where all were legal.
+        completion: what the reward model judged; None for environments that do not say.
+        score: the reward model's verdict, as it came.
+        kl: nats, the estimate of KL(policy || reference) over the response.
+    """
+
+    ids: np.ndarray
+    positions: np.ndarray
+    log_probs: np.ndarray
+    rewards: np.ndarray
+    legal: np.ndarray | None = None
+    completion: Completion | None = None
+    score: float = 0.0
+    kl: float = 0.0
+
+
+@dataclass
+class Minibatch:
+    """Whole episodes for one forward pass; all tensors but ``sequences.ids`` have shape [tokens].
+
+    ``n_tokens`` counts the tokens of the whole minibatch, of which this may be a part: losses divide by it.
+    """
+
+    sequences: SequenceBatch
+    old_values: Tensor
+    old_log_probs: Tensor
+    advantages: Tensor
+    returns: Tensor
+    n_tokens: int
+
+
+class EpisodeBuffer:
+    """The episodes of one rollout, and one flat array of shape [actions] for each quantity, episode after episode.
+
+    It answers to the names of Stable-Baselines3's ``RolloutBuffer``: ``actions``, ``rewards`` (KL penalty included),
+    ``values``, ``log_probs``, ``advantages``, ``returns``, ``episode_starts``; and ``ref_log_probs``, ``entropies`` beside
+    them. ``score(...)``-like work is the algorithm's; the buffer only stores, pads and splits.
+
+    Args:
+        n_envs: sub-environments that record at the same time.
+        max_length: L of the observations, in tokens.
+        vocab_size: V, for unpacking legal-token masks.
+        device: of the tensors in minibatches.
+    """
+
+    actions: np.ndarray
+    values: np.ndarray
+    log_probs: np.ndarray
+    ref_log_probs: np.ndarray
+    entropies: np.ndarray
+    rewards: np.ndarray
+    advantages: np.ndarray
+    returns: np.ndarray
+    episode_starts: np.ndarray
+
+    def __init__(self, n_envs: int, max_length: int, vocab_size: int, device: torch.device | str = "cpu"):
+        self.n_envs, self.max_length, self.vocab_size, self.device = n_envs, max_length, vocab_size, device
+        self.reset()
+
+    def reset(self) -> None:
+        shape = (self.n_envs, self.max_length)
+        self.episodes: list[Episode] = []
+        self._positions = np.zeros(shape, dtype=np.int64)
+        self._log_probs = np.zeros(shape, dtype=np.float32)
+        self._rewards = np.zeros(shape, dtype=np.float32)
+        self._counts = np.zeros(self.n_envs, dtype=np.int64)
+        self._legal: list[list[np.ndarray]] = [[] for _ in range(self.n_envs)]
+
+    # --- while the rollout runs ------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        rows: np.ndarray,
+        positions: np.ndarray,
+        log_probs: np.ndarray,
+        rewards: np.ndarray,
+        legal: np.ndarray | None = None,
+    ) -> None:
+        """Record one action of each of ``rows``; all arguments have shape [rows] but ``legal``, bool, [rows, V]."""
+        step = self._counts[rows]
+        self._positions[rows, step] = positions
+        self._log_probs[rows, step] = log_probs
+        self._rewards[rows, step] = rewards
+        self._counts[rows] += 1
+        if legal is not None:
+            for row, bits in zip(rows, np.packbits(legal, axis=1)):
+                self._legal[row].append(bits)
+
+    def finish(self, row: int, ids: np.ndarray, completion: Completion | None) -> None:
+        """The episode of ``row`` has ended with the last recorded action; ``ids`` is its whole sequence."""
+        n = self._counts[row]
+        legal = np.stack(self._legal[row]) if self._legal[row] else None
+        rewards = self._rewards[row, :n].copy()
+        self.episodes.append(
+            Episode(
+                ids=ids,
+                positions=self._positions[row, :n].copy(),
+                log_probs=self._log_probs[row, :n].copy(),
+                rewards=rewards,
+                legal=legal,
+                completion=completion,
+                score=float(rewards.sum()),
+            )
+        )
+        self._counts[row] = 0
+        self._legal[row] = []
+
+    def close(self) -> None:
+        """The rollout is over: lay out the flat arrays."""
+        self.lengths = np.array([len(episode.positions) for episode in self.episodes])
+        self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
+        self.mask = np.arange(self.lengths.max()) < self.lengths[:, None]
+        self.actions = np.concatenate([episode.ids[episode.positions] for episode in self.episodes])
+        self.sampled_log_probs = np.concatenate([episode.log_probs for episode in self.episodes])
+        self.episode_starts = np.zeros(len(self.actions), dtype=bool)
+        self.episode_starts[self.offsets[:-1]] = True
+        for name in ("values", "log_probs", "ref_log_probs", "entropies", "rewards", "advantages", "returns"):
+            setattr(self, name, np.zeros(len(self.actions), dtype=np.float32))
+
+    # --- layouts ---------------------------------------------------------------------------------------------------
+
+    def padded(self, flat: np.ndarray) -> np.ndarray:
+        """A flat array, shape [actions], as one row per episode, shape [episodes, longest], padded with 0."""
+        padded = np.zeros(self.mask.shape, dtype=flat.dtype)
+        padded[self.mask] = flat
+        return padded
+
+    def flat(self, padded: np.ndarray) -> np.ndarray:
+        """The inverse of ``padded``."""
+        return padded[self.mask]
+
+    def sum_per_episode(self, flat: np.ndarray) -> np.ndarray:
+        """Sums over each episode's actions, shape [episodes]."""
+        return np.add.reduceat(flat, self.offsets[:-1])
+
+    def tokens_of(self, indices: np.ndarray) -> np.ndarray:
+        """Where in the flat arrays the actions of these episodes stand, in order."""
+        return np.concatenate([np.arange(self.offsets[i], self.offsets[i + 1]) for i in indices])
+
+    def sequences(self, indices: np.ndarray) -> SequenceBatch:
+        """These episodes, right-padded to the longest of them."""
+        episodes = [self.episodes[i] for i in indices]
+        ids = np.zeros((len(episodes), max(len(episode.ids) for episode in episodes)), dtype=np.int64)
+        for row, episode in enumerate(episodes):
+            ids[row, : len(episode.ids)] = episode.ids
+        rows = np.repeat(np.arange(len(episodes)), self.lengths[indices])
+        columns = np.concatenate([episode.positions for episode in episodes]) - 1
+        legal = None
+        if episodes[0].legal is not None:
+            bits = np.concatenate([episode.legal for episode in episodes if episode.legal is not None])
+            legal = self._tensor(np.unpackbits(bits, axis=1, count=self.vocab_size).astype(bool))
+        tensors = (
+            self._tensor(array) for array in (ids, rows, columns, self.actions[self.tokens_of(indices)])
+        )
+        return SequenceBatch(*tensors, legal=legal)
+
+    def in_order_of_length(self, batch_size: int) -> Iterator[np.ndarray]:
+        """All episodes once, shortest first, so that a forward pass over ``batch_size`` of them pads little."""
+        order = np.argsort([len(episode.ids) for episode in self.episodes], kind="stable")
+        for start in range(0, len(order), batch_size):
+            yield order[start : start + batch_size]
+
+    def minibatches(self, batch_size: int, micro_batch_size: int | None = None) -> Iterator[list[Minibatch]]:
+        """One epoch: random minibatches of ``batch_size`` whole episodes, each as a list of micro-batches.
+
+        A minibatch is a uniformly random set of episodes. It is cut into micro-batches of similar length, which spares
+        padding and changes nothing else: every loss divides by the tokens of the whole minibatch.
+        """
+        order = np.random.permutation(len(self.episodes))  # noqa: NPY002  the generator that SB3 seeds
+        for start in range(0, len(order), batch_size):
+            indices = order[start : start + batch_size]
+            n_tokens = int(self.lengths[indices].sum())
+            lengths = np.array([len(self.episodes[i].ids) for i in indices])
+            yield [
+                self._minibatch(indices[part], n_tokens)
+                for part in split_by_length(lengths, micro_batch_size)
+            ]
+
+    def _minibatch(self, indices: np.ndarray, n_tokens: int) -> Minibatch:
+        tokens = self.tokens_of(indices)
+        return Minibatch(
+            sequences=self.sequences(indices),
+            old_values=self._tensor(self.values[tokens]),
+            old_log_probs=self._tensor(self.log_probs[tokens]),
+            advantages=self._tensor(self.advantages[tokens]),
+            returns=self._tensor(self.returns[tokens]),
+            n_tokens=n_tokens,
+        )
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+
+def split_by_length(lengths: np.ndarray, limit: int | None = None, shortest: float = 0.6) -> list[np.ndarray]:
+    """Groups of indices into ``lengths``, longest first; none holds more than ``limit``, nor sequences shorter than the
+    share ``shortest`` of its longest one: beyond that, padding costs more than another forward pass."""
+    groups: list[list[int]] = []
+    for i in np.argsort(-lengths, kind="stable"):
+        full = groups and limit is not None and len(groups[-1]) >= limit
+        if not groups or full or lengths[i] < shortest * lengths[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(int(i))
+    return [np.array(group) for group in groups]

@@ -1,0 +1,223 @@
+"""A causal language model as two functions: hidden states of token sequences, logits of the hidden states one needs."""
+
+import copy
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.activations import ACT2FN, NewGELUActivation
+
+SMALL_VOCABULARY = 128
+
+
+@dataclass
+class SequenceBatch:
+    """Right-padded token sequences, and which of their tokens the policy chose.
+
+    Right padding needs no attention mask: in a causal model no real token sees what stands to its right.
+
+    Attributes:
+        ids: int64, shape [sequences, length].
+        rows, columns: int64, shape [tokens]; the hidden state at (row, column) predicts the token at column + 1.
+        actions: int64, shape [tokens], the tokens that the policy chose there.
+        legal: bool, shape [tokens, vocabulary], which tokens it might choose; None where all were legal.
+    """
+
+    ids: Tensor
+    rows: Tensor
+    columns: Tensor
+    actions: Tensor
+    legal: Tensor | None = None
+
+
+class LanguageModel(nn.Module):
+    """A Hugging Face causal LM whose trunk and output layer are called apart.
+
+    The output layer is the expensive part at a real vocabulary, so it sees only the hidden states that predict a token
+    the policy chose. Dropout is off always, whatever mode Stable-Baselines3 asks for: the module stays in eval mode.
+
+    Args:
+        model: what ``AutoModelForCausalLM`` gives.
+        vocab_size: V of the environment. A larger vocabulary of the model is cut to the first V tokens, in sampling and
+            in log-probabilities alike.
+        temperature: divides the logits, in sampling and in log-probabilities alike.
+        dtype: "float32", "bfloat16" (autocast, the weights stay float32) or "auto"; see ``compute_dtype``.
+
+    Raises:
+        ValueError: if the model's vocabulary is smaller than V, or its logits are not output_layer(hidden states).
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, vocab_size: int, temperature: float = 1.0, dtype: str = "auto"
+    ):
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(
+                f"temperature is {temperature}: in the policy. It must be positive; predict(deterministic=True) is greedy."
+            )
+        self.model = model
+        self.vocab_size = vocab_size
+        self.temperature = temperature
+        self.dtype_name = dtype
+        self.softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+        self.requires_grad_(True)
+        self.train(False)
+        use_fused_gelu(model)
+        self._check_output_layer()
+
+    @property
+    def trunk(self) -> nn.Module:
+        return self.model.base_model
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return compute_dtype(self.dtype_name, self.device.type)
+
+    @property
+    def hidden_size(self) -> int:
+        return self.model.get_output_embeddings().in_features
+
+    def train(self, mode: bool = True) -> "LanguageModel":
+        return super().train(False)
+
+    def autocast(self) -> AbstractContextManager:
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def hidden(self, ids: Tensor, **kwargs: Any) -> Tensor:
+        """Last hidden states, shape [sequences, length, hidden_size], of ``ids``, shape [sequences, length]."""
+        # Embeddings, not ids: transformers else searches every batch of ids for padding, to warn about a missing mask.
+        embeds = self.model.get_input_embeddings()(ids)
+        kwargs.setdefault("use_cache", False)
+        return self.trunk(inputs_embeds=embeds, **kwargs).last_hidden_state
+
+    def logits(self, hidden: Tensor, legal: Tensor | None = None) -> Tensor:
+        """Logits of the distribution that is sampled, float32, shape [..., V], from ``hidden``, shape [..., hidden_size].
+
+        The vocabulary is cut to V, divided by the temperature, and tokens that are not ``legal`` get -inf.
+        """
+        logits = self.model.get_output_embeddings()(hidden)[..., : self.vocab_size].float()
+        if self.softcap:  # Gemma's: part of the model, before any temperature
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        if self.temperature != 1.0:
+            logits = logits / self.temperature
+        return logits if legal is None else logits.masked_fill(~legal, -torch.inf)
+
+    def token_log_probs(self, batch: SequenceBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities of the chosen tokens by one full forward pass.
+
+        Returns:
+            log_probs, shape [tokens]; logits, shape [tokens, V]; hidden states, shape [tokens, hidden_size].
+        """
+        with self.autocast():
+            hidden = self.hidden(batch.ids)[batch.rows, batch.columns]
+            logits = self.logits(hidden, batch.legal)
+        return -F.cross_entropy(logits, batch.actions, reduction="none"), logits, hidden
+
+    def frozen_copy(self) -> "LanguageModel":
+        """The reference: the same weights now, never trained."""
+        return copy.deepcopy(self).requires_grad_(False)
+
+    @torch.no_grad()
+    def _check_output_layer(self) -> None:
+        model_vocab = self.model.get_output_embeddings().weight.shape[0]
+        if model_vocab < self.vocab_size:
+            raise ValueError(
+                f"The model knows {model_vocab} tokens, the environment {self.vocab_size}: in CausalLMPolicy. "
+                "Give the environment the model's own tokenizer, or resize the model with resize_token_embeddings."
+            )
+        ids = torch.arange(4, device=self.device)[None] % model_vocab
+        whole = (
+            self.model(input_ids=ids, use_cache=False).logits.float()[..., : self.vocab_size]
+            / self.temperature
+        )
+        if not torch.allclose(whole, self.logits(self.hidden(ids)), atol=1e-3, rtol=1e-3):
+            raise ValueError(
+                f"The logits of {type(self.model).__name__} are not output_layer(hidden states): in CausalLMPolicy. "
+                "It scales them; choose a model family without that, such as GPT-2, Llama, Qwen, OPT or Phi."
+            )
+
+
+def load_causal_lm(model: Any, vocab_size: int, max_length: int) -> PreTrainedModel:
+    """A causal LM from what a user may give.
+
+    Args:
+        model: a folder or hub id; a PreTrainedConfig or its dict (random weights); a module, taken as it is; or None for
+            a small random Llama (2 layers of 64), which fits vocabularies of at most 128 tokens.
+        vocab_size, max_length: of the environment, in tokens; only None needs them.
+
+    Raises:
+        ValueError: if nothing can be made of ``model``.
+    """
+    if isinstance(model, nn.Module):
+        return model  # type: ignore[return-value]
+    if isinstance(model, str | os.PathLike):
+        try:
+            return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"No causal LM could be loaded: from model={os.fspath(model)!r}. Give a folder that holds config.json and "
+                f"weights, as save_pretrained writes it. transformers said: {error}"
+            ) from error
+    if model is None:
+        if vocab_size > SMALL_VOCABULARY:
+            raise ValueError(
+                f"No language model was given and the environment suggests none: its vocabulary has {vocab_size} tokens. "
+                'Name one: policy_kwargs=dict(model="folder of a causal LM").'
+            )
+        model = dict(
+            model_type="llama", vocab_size=vocab_size, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+            num_attention_heads=4, max_position_embeddings=max(64, max_length), tie_word_embeddings=False,
+            pad_token_id=None, bos_token_id=None, eos_token_id=None,
+        )  # fmt: skip
+    if isinstance(model, Mapping):
+        settings = dict(model)
+        model = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    if isinstance(model, PreTrainedConfig):
+        return AutoModelForCausalLM.from_config(model, dtype=torch.float32)
+    raise ValueError(
+        f"A {type(model).__name__} is no language model: in CausalLMPolicy. Give a folder, a transformers config, its dict "
+        "with model_type, or a module."
+    )
+
+
+def use_fused_gelu(model: nn.Module) -> None:
+    """Replace GPT-2's tanh GELU, which transformers writes out in Python, by torch's fused one: the same function."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, ACT2FN["gelu_pytorch_tanh"])
+
+
+@lru_cache
+def compute_dtype(name: str, device_type: str) -> torch.dtype:
+    """The dtype of "float32", "bfloat16" or "auto": bfloat16 where the hardware multiplies it fast, else float32.
+
+    On a CPU that is AMX: elsewhere bfloat16 products are several times slower than float32.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if name == "auto":
+        if device_type == "cuda":
+            return (
+                torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+            )
+        fast = device_type == "cpu" and torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if fast else torch.float32
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if name not in dtypes:
+        raise ValueError(f"Unknown dtype {name!r}: in CausalLMPolicy. Choose auto, float32 or bfloat16.")
+    return dtypes[name]

@@ -1,0 +1,383 @@
+"""What all on-policy text algorithms share: roll out whole episodes, judge them, learn from them."""
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import LinearSchedule, explained_variance, safe_mean
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from agents.checks import check_first_minibatch, check_rollout
+from agents.envs import as_vec_env, common_attribute
+from agents.episodes import EpisodeBuffer, Minibatch
+from agents.kl import KLController
+from agents.lm import load_causal_lm
+from agents.losses import kl_estimate
+from agents.persistence import MAX_ENVS, CheckpointedAlgorithm
+from agents.policy import CausalLMPolicy, check_spaces, entropy, right_padded
+from text_envs import TextVecEnv
+
+REST = -1  # the action of a row that is not to move
+REFILL_GROUP = (
+    8  # new prompts are encoded together: one forward pass for several is cheaper than one for each
+)
+
+
+class OnPolicyTextAlgorithm(CheckpointedAlgorithm, OnPolicyAlgorithm):
+    """Stable-Baselines3's ``OnPolicyAlgorithm`` for language models: a rollout is ``n_episodes`` complete episodes.
+
+    An algorithm is its advantage function (``compute_advantages``) and its loss (``loss``); everything else is here.
+    """
+
+    policy_aliases: ClassVar[dict[str, Any]] = {"CausalLMPolicy": CausalLMPolicy}
+    policy: CausalLMPolicy  # type: ignore[assignment]
+    rollout_buffer: EpisodeBuffer  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        policy: str | type[CausalLMPolicy],
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule | None,
+        n_episodes: int,
+        batch_size: int,
+        micro_batch_size: int | None,
+        n_epochs: int,
+        max_grad_norm: float,
+        kl_coef: float,
+        kl_target: float | None,
+        kl_horizon: float,
+        kl_estimator: str,
+        missing_eos_penalty: float,
+        score_clip: float | None,
+        target_kl: float | None,
+        reference_model: Any,
+        n_envs: int | None,
+        stats_window_size: int,
+        tensorboard_log: str | None,
+        policy_kwargs: dict[str, Any] | None,
+        verbose: int,
+        seed: int | None,
+        device: torch.device | str,
+        _init_setup_model: bool,
+    ):
+        for name, value in (("n_episodes", n_episodes), ("batch_size", batch_size), ("n_epochs", n_epochs)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}: in {type(self).__name__}. It must be at least 1.")
+        if env is not None:
+            env = as_vec_env(env, n_envs or min(n_episodes, MAX_ENVS))
+            check_spaces(env.observation_space, env.action_space)
+        super().__init__(
+            policy=policy,  # type: ignore[arg-type]
+            env=env,  # type: ignore[arg-type]
+            learning_rate=learning_rate,  # type: ignore[arg-type]
+            n_steps=n_episodes,
+            gamma=1.0,
+            gae_lambda=1.0,
+            ent_coef=0.0,
+            vf_coef=0.0,
+            max_grad_norm=max_grad_norm,
+            use_sde=False,
+            sde_sample_freq=-1,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=False,
+        )
+        self.n_episodes = n_episodes
+        self.batch_size = batch_size
+        self.micro_batch_size = micro_batch_size
+        self.n_epochs = n_epochs
+        self.kl_controller = KLController(kl_coef, kl_target, kl_horizon)
+        self.kl_estimator = kl_estimator
+        kl_estimate(np.zeros(1), np.zeros(1), kl_estimator)  # raises for an unknown name
+        self.missing_eos_penalty = missing_eos_penalty
+        self.score_clip = score_clip
+        self.target_kl = target_kl
+        self.reference_model = reference_model
+        self.stop_requested = False
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        self.set_random_seed(self.seed)
+        model = self.policy_kwargs.get("model")
+        if model is None and self.env is not None:
+            model = common_attribute(self.env, "default_model")
+        length, vocab_size = self.observation_space["input_ids"].shape[0], int(self.action_space.n)  # type: ignore
+        lm = load_causal_lm(model, vocab_size, length)
+        if self.learning_rate is None:
+            self.learning_rate = LinearSchedule(default_learning_rate(lm.num_parameters()), 0.0, 1.0)
+        self._setup_lr_schedule()
+        kwargs = self.policy_kwargs | {"model": lm}
+        self.policy = self.policy_class(
+            self.observation_space, self.action_space, self.lr_schedule, **kwargs
+        ).to(self.device)  # type: ignore
+        self.reference = self._make_reference(vocab_size, length)
+        self.rollout_buffer = EpisodeBuffer(getattr(self, "n_envs", 1), length, vocab_size, self.device)
+
+    def _make_reference(self, vocab_size: int, length: int):
+        reference = self.policy.lm.frozen_copy()
+        if self.reference_model is not None:
+            reference.model = load_causal_lm(self.reference_model, vocab_size, length).to(self.device)
+            reference.requires_grad_(False).train(False)
+        return reference
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        # Episodes, their scores and lengths are counted here, so no Monitor is needed.
+        return as_vec_env(env)
+
+    # --- what an algorithm is ---------------------------------------------------------------------------------------
+
+    def compute_advantages(self, buffer: EpisodeBuffer) -> None:
+        """Fill ``buffer.advantages`` and ``buffer.returns`` from its ``rewards`` and ``values``; shape [actions]."""
+        raise NotImplementedError
+
+    def loss(self, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The part of the minibatch's loss that ``batch`` holds, divided by ``batch.n_tokens``; and sums for the log."""
+        raise NotImplementedError
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    def learn(  # type: ignore[override]
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "OnPolicyTextAlgorithm",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ):
+        """Train until at least ``total_timesteps`` tokens were generated, in rollouts of ``n_episodes`` episodes."""
+        iteration = 0
+        self.stop_requested = False
+        total_timesteps, callback = self._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        callback.on_training_start(locals(), globals())
+        assert self.env is not None
+        while self.num_timesteps < total_timesteps and not self.stop_requested:
+            if not self.collect_rollouts(self.env, callback, self.rollout_buffer, self.n_episodes):  # type: ignore[arg-type]
+                break
+            iteration += 1
+            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+            self.train()
+            if log_interval is not None and iteration % log_interval == 0:
+                self.dump_logs(iteration)
+        callback.on_training_end()
+        return self
+
+    def stop(self) -> None:
+        """Ask ``learn`` to return at the next safe point: after a token, or between two optimiser steps."""
+        self.stop_requested = True
+
+    def collect_rollouts(  # type: ignore[override]
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: EpisodeBuffer, n_rollout_steps: int
+    ) -> bool:
+        """Generate exactly ``n_rollout_steps`` whole episodes, score them, and prepare them for ``train``.
+
+        Sub-environments whose turn is over rest, so no token is generated that is not used. Returns False if the callback
+        or ``stop`` ended it early.
+        """
+        self.policy.set_training_mode(False)
+        rollout_buffer.reset()
+        slots = self.policy.slots(env.num_envs)
+        can_rest = getattr(env, "can_rest", False)
+        if self._last_obs is None:
+            self._last_obs = env.reset()  # type: ignore[assignment]
+        masks_actions = bool(common_attribute(env, "masks_actions", False))
+        active = np.arange(env.num_envs) < n_rollout_steps
+        starting = active.copy()
+        n_started, n_steps = int(active.sum()), 0
+        callback.on_rollout_start()
+        with deferred_scores(env) as collect_scores:
+            while active.any():
+                running = active & ~starting
+                if not can_rest or not running.any() or (starting & active).sum() >= REFILL_GROUP:
+                    running = active
+                rows = np.flatnonzero(running)
+                ids, lengths = right_padded(self._last_obs["input_ids"], self._last_obs["attention_mask"])  # type: ignore
+                legal = np.stack(env.env_method("action_masks"))[rows] if masks_actions else None
+                tokens, values, log_probs = self.policy.act(slots, ids, lengths, rows, legal)
+                actions = np.full(env.num_envs, REST if can_rest else 0, dtype=np.int64)
+                actions[rows] = tokens.cpu().numpy()
+
+                new_obs, rewards, dones, infos = env.step(actions)
+
+                n_steps += 1
+                self.num_timesteps += len(rows)
+                callback.update_locals(locals())
+                if not callback.on_step() or self.stop_requested:
+                    self._last_obs = None  # episodes cut short are thrown away, not continued
+                    return False
+                rollout_buffer.add(rows, lengths[rows], log_probs.cpu().numpy(), rewards[rows], legal)
+                starting[rows] = dones[rows]
+                for row in rows[dones[rows]]:
+                    sequence = np.append(ids[row, : lengths[row]], actions[row])
+                    rollout_buffer.finish(row, sequence, infos[row].get("completion"))
+                    active[row] = n_started < n_rollout_steps
+                    n_started += int(active[row])
+                self._last_obs = new_obs  # type: ignore[assignment]
+                self._last_episode_starts = dones
+            if not can_rest:
+                self._last_obs = None  # rows whose turn was over had to go on: they start anew
+            for episode, score in zip(rollout_buffer.episodes, collect_scores()):
+                episode.score += float(score)
+                episode.rewards[-1] += score
+
+        rollout_buffer.close()
+        self._evaluate(rollout_buffer)
+        self._assign_rewards(rollout_buffer)
+        self.compute_advantages(rollout_buffer)
+        self._record_rollout(rollout_buffer)
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    @torch.no_grad()
+    def _evaluate(self, buffer: EpisodeBuffer) -> None:
+        """Log-probabilities, values and entropies in the numerics of the update, and the reference's log-probabilities."""
+        for indices in buffer.in_order_of_length(self.micro_batch_size or self.batch_size):
+            batch, tokens = buffer.sequences(indices), buffer.tokens_of(indices)
+            values, log_probs, logits = self.policy.evaluate_sequences(batch)
+            buffer.values[tokens] = values.cpu().numpy()
+            buffer.log_probs[tokens] = log_probs.cpu().numpy()
+            buffer.entropies[tokens] = entropy(logits).cpu().numpy()
+            buffer.ref_log_probs[tokens] = self.reference.token_log_probs(batch)[0].cpu().numpy()
+        if self._n_updates == 0:
+            tolerance = 1e-3 if self.policy.lm.dtype == torch.float32 else 0.1
+            check_rollout(buffer, self.reference_model is None, tolerance)
+
+    def _assign_rewards(self, buffer: EpisodeBuffer) -> None:
+        """Per token -kl_coef * KL; on the token that ended the episode also the score, clipped, less the missing-EOS penalty."""
+        kl = kl_estimate(buffer.log_probs, buffer.ref_log_probs, self.kl_estimator)
+        buffer.rewards[:] = np.concatenate([episode.rewards for episode in buffer.episodes])
+        last = buffer.offsets[1:] - 1
+        if self.score_clip is not None:
+            buffer.rewards[last] = np.clip(buffer.rewards[last], -self.score_clip, self.score_clip)
+        unfinished = np.array(
+            [e.completion is not None and e.completion.finish_reason == "length" for e in buffer.episodes]
+        )
+        if self._episodes_can_end:
+            buffer.rewards[last] -= self.missing_eos_penalty * unfinished
+        buffer.rewards -= self.kl_controller.coef * kl
+        for name, estimator in (("objective/kl", "k1"), ("objective/kl_k3", "k3")):
+            nats = buffer.sum_per_episode(kl_estimate(buffer.log_probs, buffer.ref_log_probs, estimator))
+            self.logger.record(name, float(nats.mean()))
+            if estimator == "k1":
+                for episode, episode_nats in zip(buffer.episodes, nats):
+                    episode.kl = float(episode_nats)
+        self.logger.record("objective/kl_coef", self.kl_controller.coef)
+        self.logger.record("objective/rlhf_reward", float(buffer.sum_per_episode(buffer.rewards).mean()))
+        self.logger.record("rollout/eos_rate", float(1 - unfinished.mean()))
+        self.kl_controller.update(float(buffer.sum_per_episode(kl).mean()), len(buffer.episodes))
+
+    @property
+    def _episodes_can_end(self) -> bool:
+        """Whether an episode can end before its length limit: else a missing EOS is nobody's fault."""
+        task = common_attribute(self.env, "task")  # type: ignore[arg-type]
+        return task is None or bool(task.eos_token_ids) or bool(task.stop)
+
+    def _record_rollout(self, buffer: EpisodeBuffer) -> None:
+        assert self.ep_info_buffer is not None
+        elapsed = time.time() - self.start_time / 1e9
+        self.ep_info_buffer.extend(
+            {"r": e.score, "l": len(e.positions), "t": elapsed} for e in buffer.episodes
+        )
+        scores = np.array([episode.score for episode in buffer.episodes])
+        self.logger.record("objective/scores", float(scores.mean()))
+        self.logger.record("objective/scores_std", float(scores.std()))
+        self.logger.record("objective/entropy", float(buffer.entropies.mean()))
+        counts = getattr(getattr(common_attribute(self.env, "task"), "reward_model", None), "counts", {})  # type: ignore
+        for name, count in counts.items():
+            self.logger.record(f"reward_model/{name}", count)
+
+    # --- the update -------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """``n_epochs`` passes over the rollout in minibatches of ``batch_size`` episodes."""
+        self.policy.set_training_mode(True)
+        optimizer, buffer = self.policy.optimizer, self.rollout_buffer
+        self._update_learning_rate(optimizer)
+        log: defaultdict[str, list[float]] = defaultdict(list)
+        is_first = True
+        for epoch in range(self.n_epochs):
+            for micro_batches in buffer.minibatches(self.batch_size, self.micro_batch_size):
+                optimizer.zero_grad()
+                sums: defaultdict[str, Any] = defaultdict(float)
+                for batch in micro_batches:
+                    loss, stats = self.loss(batch)
+                    loss.backward()
+                    for name, value in (stats | {"loss": loss.detach()}).items():
+                        sums[name] += value
+                for name, value in sums.items():
+                    log[name].append(float(value))
+                if is_first and self._n_updates == 0:
+                    tolerance = 1e-5 if self.policy.lm.dtype == torch.float32 else 1e-3
+                    check_first_minibatch(log["approx_kl"][0], log["clip_fraction"][0], tolerance)
+                is_first = False
+                too_far = self.target_kl is not None and log["approx_kl"][-1] > 1.5 * self.target_kl
+                if too_far or self.stop_requested:
+                    if self.verbose >= 1 and too_far:
+                        print(f"Early stopping at epoch {epoch}: approx_kl is {log['approx_kl'][-1]:.3f}")
+                    self._record_update(log)
+                    return
+                norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+                log["grad_norm"].append(float(norm))
+                optimizer.step()
+            self._n_updates += 1
+        self._record_update(log)
+
+    def _record_update(self, log: dict[str, list[float]]) -> None:
+        for name, values in log.items():
+            self.logger.record(f"train/{name}", values[-1] if name == "loss" else float(np.mean(values)))
+        buffer = self.rollout_buffer
+        self.logger.record(
+            "train/explained_variance", float(explained_variance(buffer.values, buffer.returns))
+        )
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def dump_logs(self, iteration: int = 0) -> None:
+        """Write the log, under Stable-Baselines3's names."""
+        assert self.ep_info_buffer is not None
+        elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
+        self.logger.record("time/iterations", iteration, exclude="tensorboard")
+        self.logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
+        self.logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
+        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
+        self.logger.record("time/time_elapsed", elapsed, exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(step=self.num_timesteps)
+
+
+@contextmanager
+def deferred_scores(env: VecEnv) -> Iterator[Callable[[], Iterable[float]]]:
+    """Let an environment that can hold its scores back do so, and yield the function that has them all judged in one call."""
+    if not isinstance(env, TextVecEnv):
+        yield list
+        return
+    before, env.defer_scores = env.defer_scores, True
+    try:
+        yield env.collect_scores
+    finally:
+        env.defer_scores = before
+
+
+def default_learning_rate(n_parameters: int) -> float:
+    """1e-5 for GPT-2 (124 M parameters), growing with the square root as models shrink, at most 3e-4.
+
+    A rule of thumb through settings that worked: 3e-6 for 1 B (TRL's PPO), 1e-5 for GPT-2, 2e-4 for 0.3 M (ours).
+    """
+    return min(3e-4, 1e-5 * (124e6 / n_parameters) ** 0.5)

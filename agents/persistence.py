@@ -1,0 +1,229 @@
+"""Saving and loading an algorithm: JSON and safetensors in one zip, never pickle."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.utils import (
+    ConstantSchedule,
+    FloatSchedule,
+    LinearSchedule,
+    check_for_correct_spaces,
+    get_system_info,
+)
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+
+from agents import checkpoint
+from agents.envs import as_vec_env
+from agents.episodes import EpisodeBuffer
+from agents.packing import CheckpointError, pack_module, pack_optimizer, unpack_module, unpack_optimizer
+
+MAX_ENVS = 64  # sub-environments that a single environment is turned into, at most
+
+
+class CheckpointedAlgorithm(BaseAlgorithm):
+    """``save``, ``load``, ``set_parameters`` and ``set_env`` of the text algorithms, under Stable-Baselines3's signatures.
+
+    A checkpoint holds the weights of policy, critic and reference, the optimiser, the settings and the counters. Loading
+    one executes nothing that is in it: a doctored or truncated file raises ``CheckpointError``.
+    """
+
+    # Attributes that are saved as they are; an algorithm adds its own.
+    saved_attributes: tuple[str, ...] = (
+        "n_episodes", "batch_size", "micro_batch_size", "n_epochs", "max_grad_norm", "gamma", "gae_lambda", "ent_coef",
+        "vf_coef", "kl_estimator", "missing_eos_penalty", "score_clip", "target_kl", "verbose", "seed", "tensorboard_log",
+        "num_timesteps", "_total_timesteps", "_num_timesteps_at_start", "_n_updates", "_current_progress_remaining",
+        "_stats_window_size",
+    )  # fmt: skip
+    saved_schedules: tuple[str, ...] = ("learning_rate",)
+
+    def save(self, path: str | os.PathLike, exclude: Any = None, include: Any = None) -> None:  # type: ignore[override]
+        """Write a checkpoint, atomically: the file at ``path`` (".zip" is added if it has no suffix) is the old or the new one.
+
+        ``exclude`` and ``include`` are accepted for Stable-Baselines3's sake; what is saved is fixed.
+        """
+        lm, reference = self.policy.lm.model, self.reference.model  # type: ignore[attr-defined]
+        optimizer, optimizer_tensors = pack_optimizer(self.policy.optimizer)
+        settings = {
+            "algorithm": type(self).__name__,
+            "attributes": {name: _plain(name, getattr(self, name)) for name in self.saved_attributes},
+            "schedules": {
+                name: _schedule_to_json(name, getattr(self, name), self._current_progress_remaining)
+                for name in self.saved_schedules
+            },
+            "kl_controller": vars(self.kl_controller),  # type: ignore[attr-defined]
+            "policy_kwargs": _json_only({k: v for k, v in self.policy_kwargs.items() if k != "model"}),
+            "spaces": {
+                "max_length": self.observation_space["input_ids"].shape[0],  # type: ignore[index]
+                "vocab_size": int(self.action_space.n),  # type: ignore[attr-defined]
+            },
+            "model": _architecture(lm),
+            "reference": _architecture(reference) if self.reference_model is not None else None,  # type: ignore[attr-defined]
+            "optimizer": optimizer,
+        }
+        members = {
+            "settings.json": settings,
+            "policy.safetensors": pack_module(self.policy),
+            "reference.safetensors": pack_module(reference),
+            "optimizer.safetensors": optimizer_tensors,
+        }
+        checkpoint.write(path, members)
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls,
+        path: str | os.PathLike,
+        env: GymEnv | None = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ):
+        """A new model from a checkpoint.
+
+        Args:
+            path: of the checkpoint; ".zip" may be left out.
+            env: to go on training; not needed for prediction.
+            device: as in Stable-Baselines3.
+            custom_objects, kwargs: attributes that replace the saved ones, such as ``learning_rate``.
+            print_system_info: print the versions here.
+            force_reset: the first rollout starts from a reset; always so here.
+
+        Raises:
+            CheckpointError: for a file that is damaged, doctored, or another algorithm's.
+        """
+        if print_system_info:
+            get_system_info()
+        members = checkpoint.read(path)
+        try:
+            settings = members["settings.json"]
+            if settings["algorithm"] != cls.__name__:
+                raise CheckpointError(
+                    f"This is a checkpoint of {settings['algorithm']}, not of {cls.__name__}: in {path}. "
+                    f"Load it with {settings['algorithm']}.load."
+                )
+            model = cls._from_settings(settings, env, device, (custom_objects or {}) | kwargs)
+            unpack_module(model.policy, members["policy.safetensors"])
+            unpack_module(model.reference.model, members["reference.safetensors"])  # type: ignore[attr-defined]
+            unpack_optimizer(model.policy.optimizer, settings["optimizer"], members["optimizer.safetensors"])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"The checkpoint lacks something ({error!r}): in {path}. It was not written by this library's save; "
+                "take another one."
+            ) from error
+        return model
+
+    @classmethod
+    def _from_settings(cls, settings: dict[str, Any], env: Any, device: Any, overrides: dict[str, Any]):
+        length, vocab_size = settings["spaces"]["max_length"], settings["spaces"]["vocab_size"]
+        observation_space = spaces.Dict(
+            input_ids=spaces.Box(0, vocab_size - 1, (length,), np.int64),
+            attention_mask=spaces.MultiBinary(length),
+        )
+        action_space = spaces.Discrete(vocab_size)
+        if env is not None:
+            env = as_vec_env(env, min(settings["attributes"]["n_episodes"], MAX_ENVS))
+            check_for_correct_spaces(env, observation_space, action_space)
+        model = cls(policy="CausalLMPolicy", env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
+        model.observation_space, model.action_space = observation_space, action_space
+        model.__dict__.update(settings["attributes"])
+        model.__dict__.update({name: _schedule_from_json(v) for name, v in settings["schedules"].items()})
+        vars(model.kl_controller).update(settings["kl_controller"])  # type: ignore[attr-defined]
+        if settings["reference"] is not None:
+            model.reference_model = _build(settings["reference"])  # type: ignore[attr-defined]
+        model.policy_kwargs = settings["policy_kwargs"] | {"model": _build(settings["model"])}
+        model.__dict__.update(overrides)
+        model._setup_model()
+        return model
+
+    def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto") -> None:
+        """As Stable-Baselines3's: parameters from ``get_parameters``, or from a checkpoint, which is read without pickle."""
+        if isinstance(load_path_or_dict, dict):
+            super().set_parameters(load_path_or_dict, exact_match, device)
+            return
+        members = checkpoint.read(load_path_or_dict)
+        unpack_module(self.policy, members["policy.safetensors"])
+        unpack_optimizer(
+            self.policy.optimizer, members["settings.json"]["optimizer"], members["optimizer.safetensors"]
+        )
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """As Stable-Baselines3's; the number of sub-environments may differ."""
+        super().set_env(as_vec_env(env, min(self.n_episodes, MAX_ENVS)), force_reset)  # type: ignore[attr-defined]
+        buffer: EpisodeBuffer = self.rollout_buffer  # type: ignore[attr-defined]
+        self.rollout_buffer = EpisodeBuffer(self.n_envs, buffer.max_length, buffer.vocab_size, self.device)
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Write the language model, and the environment's tokenizer, as a plain Hugging Face folder."""
+        tokenizer = None if self.env is None else self.env.get_attr("tokenizer")[0]
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.policy.save_pretrained(folder, tokenizer)  # type: ignore[attr-defined]
+
+
+def _architecture(model: PreTrainedModel) -> dict[str, Any]:
+    generation = model.generation_config
+    return {
+        "config": model.config.to_dict(),
+        "generation_config": None if generation is None else generation.to_dict(),
+    }
+
+
+def _build(architecture: dict[str, Any]) -> PreTrainedModel:
+    config = dict(architecture["config"])
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(config.pop("model_type"), **config), dtype=torch.float32
+    )
+    if architecture["generation_config"] is not None:
+        model.generation_config = GenerationConfig.from_dict(architecture["generation_config"])
+    return model
+
+
+def _schedule_to_json(name: str, schedule: Any, progress: float) -> Any:
+    while isinstance(schedule, FloatSchedule):
+        schedule = schedule.value_schedule
+    if schedule is None or isinstance(schedule, int | float):
+        return schedule
+    if isinstance(schedule, ConstantSchedule):
+        return schedule.val
+    if isinstance(schedule, LinearSchedule):
+        return {"start": schedule.start, "end": schedule.end, "end_fraction": schedule.end_fraction}
+    warnings.warn(
+        f"{name} is a function, which a checkpoint cannot hold: its present value is saved. Give it again to go on: "
+        f"load(path, {name}=...).",
+        stacklevel=3,
+    )
+    return float(schedule(progress))
+
+
+def _schedule_from_json(value: Any) -> Any:
+    return LinearSchedule(**value) if isinstance(value, dict) else value
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A JSON value; numpy scalars become Python's."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{name} is a {type(value).__name__}, which a checkpoint cannot hold.")
+
+
+def _json_only(settings: dict[str, Any]) -> dict[str, Any]:
+    kept, dropped = {}, []
+    for name, value in settings.items():
+        try:
+            kept[name] = _plain(name, value)
+        except TypeError:
+            dropped.append(name)
+    if dropped:
+        warnings.warn(
+            f"policy_kwargs {', '.join(dropped)} cannot be saved: give them again with load(path, policy_kwargs=...).",
+            stacklevel=3,
+        )
+    return kept

@@ -1,0 +1,263 @@
+"""A causal language model and a value head, as a Stable-Baselines3 policy."""
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from safetensors.torch import save_file
+from stable_baselines3.common.distributions import CategoricalDistribution
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import Schedule
+from torch import Tensor, nn
+
+from agents.lm import LanguageModel, SequenceBatch, load_causal_lm
+from agents.slots import LeftPaddedBatch, Slots, choose_cache
+
+VALUE_MODELS = ("shared", "separate")
+
+
+class CausalLMPolicy(BasePolicy):
+    """The state is a token sequence, the action its next token: a causal LM is the policy, a linear head on it the critic.
+
+    It answers to Stable-Baselines3's policy interface, so stock algorithms can train it too (re-encoding every prefix,
+    far slower than ``TextPPO``, which sees whole episodes).
+
+    Args:
+        observation_space: ``Dict(input_ids, attention_mask)``, each of shape [L]; padding on either side, in any amount.
+        action_space: ``Discrete(V)``. A model with a larger vocabulary is cut to its first V tokens.
+        lr_schedule: learning rate as a function of the remaining progress (1 to 0).
+        model: folder or hub id of a causal LM, a transformers config or its dict, or a module; None makes a small random
+            Llama where V is at most 128.
+        value_model: "shared" puts the value head on the policy's own trunk; "separate" gives the critic a trunk of its own.
+        temperature: of the distribution that is sampled and whose log-probabilities are trained; 1.0 as in Ouyang et al. 2022.
+        dtype: "float32", "bfloat16" (autocast over float32 weights) or "auto" (bfloat16 where the hardware is fast at it).
+        optimizer_class, optimizer_kwargs: AdamW with eps 1e-5 (Huang et al. 2022, "The 37 Implementation Details of PPO",
+            detail 3) and no weight decay.
+
+    The value head starts at 0, as in Ziegler et al. 2019's code: the first advantages are the rewards themselves.
+
+    Raises:
+        ValueError: for spaces of another kind, a model that does not fit them, or an unknown option.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        model: Any = None,
+        value_model: str = "shared",
+        temperature: float = 1.0,
+        dtype: str = "auto",
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.AdamW,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        use_sde: bool = False,
+    ):
+        check_spaces(observation_space, action_space)
+        if value_model not in VALUE_MODELS:
+            raise ValueError(
+                f"Unknown value_model {value_model!r}: in CausalLMPolicy. Choose one of {', '.join(VALUE_MODELS)}."
+            )
+        super().__init__(observation_space, action_space)
+        self.max_length = observation_space["input_ids"].shape[0]  # type: ignore[index]
+        loaded = load_causal_lm(model, int(action_space.n), self.max_length)  # type: ignore[attr-defined]
+        self.lm = LanguageModel(loaded, int(action_space.n), temperature, dtype)  # type: ignore[attr-defined]
+        self._check_positions()
+        # The critic's own trunk, where it has one: a copy of the LM, whose output layer is never used.
+        self.critic = copy.deepcopy(self.lm) if value_model == "separate" else None
+        if self.critic is not None:
+            self.critic.model.get_output_embeddings().requires_grad_(False)
+        self.value_head = nn.Linear(self.lm.hidden_size, 1)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+        self.cache_class = choose_cache(self.lm, self.max_length)
+        self.optimizer = optimizer_class(
+            [p for p in self.parameters() if p.requires_grad],
+            lr=lr_schedule(1),  # type: ignore[call-arg]
+            **(
+                optimizer_kwargs
+                or ({"eps": 1e-5, "weight_decay": 0.0} if optimizer_class is torch.optim.AdamW else {})
+            ),
+        )
+
+    # --- whole sequences: what the text algorithms use -------------------------------------------------------------
+
+    def evaluate_sequences(self, batch: SequenceBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Values, log-probabilities and logits of the chosen tokens by one full forward pass.
+
+        Returns:
+            values, shape [tokens]; log_probs, shape [tokens]; logits, shape [tokens, V].
+        """
+        log_probs, logits, hidden = self.lm.token_log_probs(batch)
+        if self.critic is not None:
+            with self.critic.autocast():
+                hidden = self.critic.hidden(batch.ids)[batch.rows, batch.columns]
+        return self.value_head(hidden.float()).squeeze(-1), log_probs, logits
+
+    def slots(self, n_rows: int) -> Slots | LeftPaddedBatch:
+        """An empty KV cache for ``n_rows`` sub-environments; good until the weights change."""
+        return self.cache_class(self.lm, n_rows, self.max_length)
+
+    @torch.no_grad()
+    def act(
+        self,
+        slots: Slots | LeftPaddedBatch,
+        ids: np.ndarray,
+        lengths: np.ndarray,
+        rows: np.ndarray,
+        legal: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose the next token of each of ``rows``.
+
+        Args:
+            slots: from ``slots``; it is brought up to date.
+            ids: int64, shape [n_rows, L], right-padded; lengths: int64, shape [n_rows].
+            rows: int64, shape [rows].
+            legal: bool, shape [rows, V], or None.
+
+        Returns:
+            actions (int64), values and log_probs, each of shape [rows]. With a separate critic the values are 0.0: it keeps
+            no cache, its values come from ``evaluate_sequences``.
+        """
+        with self.lm.autocast():
+            hidden = slots.last_hidden(ids, lengths, rows)
+            logits = self.lm.logits(
+                hidden, None if legal is None else torch.from_numpy(legal).to(self.device)
+            )
+        log_probs = torch.log_softmax(logits, dim=-1)
+        actions = logits.argmax(dim=-1) if deterministic else sample(log_probs)
+        values = self.value_head(hidden).squeeze(-1) if self.critic is None else torch.zeros(len(rows))
+        return actions, values, log_probs.gather(1, actions[:, None]).squeeze(1)
+
+    # --- single states: what Stable-Baselines3 asks for ------------------------------------------------------------
+
+    def evaluate_actions(self, obs: dict[str, Tensor], actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values [n, 1], log-probabilities [n] and entropies [n] of ``actions`` [n] in the states ``obs`` [n, L]."""
+        values, log_probs, logits = self.evaluate_sequences(self._states(obs, actions.long().flatten()))
+        return values[:, None], log_probs, entropy(logits)
+
+    def forward(self, obs: dict[str, Tensor], deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions [n], values [n, 1] and log-probabilities [n] in the states ``obs`` [n, L], without a cache."""
+        values, _, logits = self.evaluate_sequences(self._states(obs))
+        log_probs = torch.log_softmax(logits, dim=-1)
+        actions = logits.argmax(dim=-1) if deterministic else sample(log_probs)
+        return actions, values[:, None], log_probs.gather(1, actions[:, None]).squeeze(1)
+
+    def predict_values(self, obs: dict[str, Tensor]) -> Tensor:
+        """Values, shape [n, 1], of the states ``obs`` [n, L]."""
+        return self.evaluate_sequences(self._states(obs))[0][:, None]
+
+    def get_distribution(self, obs: dict[str, Tensor]) -> CategoricalDistribution:
+        """The distribution over the next token in the states ``obs`` [n, L]."""
+        logits = self.evaluate_sequences(self._states(obs))[2]
+        return CategoricalDistribution(self.lm.vocab_size).proba_distribution(logits)
+
+    def _predict(self, observation: dict[str, Tensor], deterministic: bool = False) -> Tensor:  # type: ignore[override]
+        return self.forward(observation, deterministic)[0]
+
+    def predict(  # type: ignore[override]
+        self,
+        observation: dict[str, np.ndarray],
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, Any]:
+        """Next tokens, as Stable-Baselines3's ``predict``; the KV cache travels as the recurrent ``state``.
+
+        Pass the returned state back in and each call costs one token per row; leave it out and the prefix is encoded anew.
+        ``episode_start`` is not needed: a row that was reset is recognised by its ids. ``action_masks``: bool, [n, V].
+        """
+        ids, mask = np.asarray(observation["input_ids"]), np.asarray(observation["attention_mask"])
+        single = ids.ndim == 1
+        ids, lengths = right_padded(np.atleast_2d(ids).astype(np.int64), np.atleast_2d(mask))
+        if state is None or len(state.ids) != len(ids):
+            state = self.slots(len(ids))
+        legal = None if action_masks is None else np.asarray(action_masks, dtype=bool).reshape(len(ids), -1)
+        actions, _, _ = self.act(state, ids, lengths, np.arange(len(ids)), legal, deterministic)
+        array = actions.cpu().numpy()
+        return (array[0] if single else array), state
+
+    def _states(self, obs: dict[str, Tensor], actions: Tensor | None = None) -> SequenceBatch:
+        ids, lengths = right_padded(
+            obs["input_ids"].cpu().numpy().astype(np.int64), obs["attention_mask"].cpu().numpy()
+        )
+        rows, width = torch.arange(len(ids), device=self.device), int(lengths.max())
+        columns = torch.from_numpy(lengths - 1).to(self.device)
+        if actions is None:
+            actions = torch.zeros_like(columns)
+        return SequenceBatch(
+            torch.from_numpy(ids[:, :width]).to(self.device), rows, columns, actions.to(self.device)
+        )
+
+    # --- saving ----------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | os.PathLike, tokenizer: Any = None) -> None:
+        """Write a plain Hugging Face folder: any transformers program loads it. The value head lies beside the weights."""
+        self.lm.model.save_pretrained(folder)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        head = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in self.value_head.state_dict().items()
+        }
+        save_file(head, Path(folder) / "value_head.safetensors")
+
+    def save(self, path: str | os.PathLike) -> None:  # type: ignore[override]
+        """As ``save_pretrained``: unlike Stable-Baselines3's own, it writes no pickle."""
+        self.save_pretrained(path)
+
+    @classmethod
+    def load(cls, path: str, device: torch.device | str = "auto") -> "CausalLMPolicy":
+        raise NotImplementedError(
+            f"A policy alone cannot be loaded: from {path}. Use TextPPO.load for a checkpoint, or "
+            'policy_kwargs=dict(model="folder") for what save_pretrained wrote; no pickle is ever read.'
+        )
+
+    def _check_positions(self) -> None:
+        limit = getattr(self.lm.model.config.get_text_config(), "max_position_embeddings", None)
+        if limit is not None and limit < self.max_length:
+            raise ValueError(
+                f"Episodes may have {self.max_length} tokens, the model's positions end at {limit}: in CausalLMPolicy. "
+                "Lower the environment's max_prompt_tokens or max_new_tokens."
+            )
+
+
+def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    """Raise ValueError unless the spaces are those of a token-level text environment."""
+    keys = set(observation_space.spaces) if isinstance(observation_space, spaces.Dict) else set()
+    if not {"input_ids", "attention_mask"} <= keys or not isinstance(action_space, spaces.Discrete):
+        raise ValueError(
+            f"This is no text environment: its spaces are {observation_space} and {action_space}. Observations must be "
+            "Dict(input_ids, attention_mask) and actions Discrete(V), as in text_envs.TextGenerationEnv."
+        )
+
+
+def right_padded(ids: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same sequences with their padding on the right, shape [n, L], and their lengths, shape [n]."""
+    mask = mask.astype(bool)
+    lengths = mask.sum(axis=1)
+    if not (mask == (np.arange(mask.shape[1]) < lengths[:, None])).all():
+        ids = np.take_along_axis(ids, np.argsort(~mask, axis=1, kind="stable"), axis=1)
+    return ids, lengths
+
+
+def sample(log_probs: Tensor) -> Tensor:
+    """One token per row of ``log_probs``, shape [n, V], by inverse CDF: one uniform number and a binary search each.
+
+    ``torch.multinomial`` draws the same distribution several times slower on a CPU. The uniform number is kept just below
+    the sum, so that a token of probability 0 is never drawn.
+    """
+    cdf = log_probs.exp().cumsum(dim=-1)
+    uniform = torch.rand(len(cdf), 1, device=cdf.device) * (1 - 1e-6)
+    return torch.searchsorted(cdf, uniform * cdf[:, -1:], right=True).squeeze(1)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy in nats, shape [tokens], of softmax(logits), shape [tokens, V]; tokens with logit -inf count 0."""
+    log_probs = torch.log_softmax(logits, dim=-1)
+    return -torch.where(log_probs.isneginf(), 0.0, log_probs.exp() * log_probs).sum(dim=-1)

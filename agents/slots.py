@@ -1,0 +1,240 @@
+"""The KV cache of a rollout: each sub-environment owns one slot, and rows at different positions decode together.
+
+A step gives every row its one new token; a row that was reset is filled again, alone. No token is spent on finished
+episodes and no prefix is encoded twice. Which rows continue and which are new is read off the token ids themselves, so
+a caller cannot get it wrong: a row whose ids do not extend what its slot holds is simply encoded anew.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+
+from agents.lm import LanguageModel
+
+
+class SlotLayer(CacheLayerMixin):
+    """Keys and values of one layer, shape [slots, heads, max_length, head_dim]; ``Slots`` says where a pass writes."""
+
+    is_sliding = False
+    supports_early_init = False
+
+    def __init__(self, slots: "Slots"):
+        super().__init__()
+        self.slots = slots
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        n_slots, max_length = self.slots.ids.shape
+        heads = key_states.shape[1]
+        self.keys = key_states.new_zeros(n_slots, heads, max_length, key_states.shape[-1])
+        self.values = value_states.new_zeros(n_slots, heads, max_length, value_states.shape[-1])
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None and self.values is not None
+        slot, position = self.slots.write_at
+        if position is None:  # new rows: they attend to themselves alone
+            length = key_states.shape[2]
+            self.keys[slot, :, :length] = key_states
+            self.values[slot, :, :length] = value_states
+            return key_states, value_states
+        self.keys[slot, :, position] = key_states[:, :, 0]
+        self.values[slot, :, position] = value_states[:, :, 0]
+        n_active, width = len(slot), self.slots.width
+        return self.keys[:n_active, :, :width], self.values[:n_active, :, :width]
+
+    def swap(self, a: np.ndarray, b: np.ndarray) -> None:
+        if self.is_initialized:
+            assert self.keys is not None and self.values is not None
+            here, there = np.concatenate([a, b]), np.concatenate([b, a])
+            self.keys[here] = self.keys[there]
+            self.values[here] = self.values[there]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return query_length, 0
+
+    def get_seq_length(self) -> int:
+        return 0
+
+    def get_max_length(self) -> int:
+        return self.slots.ids.shape[1]
+
+
+class Slots:
+    """A cache of ``n_rows`` slots of ``max_length`` tokens for one model whose weights do not change meanwhile.
+
+    Rows in use are kept in the front slots, so that a step works on views of the cache, never on copies.
+    """
+
+    def __init__(self, lm: LanguageModel, n_rows: int, max_length: int):
+        self.lm = lm
+        self.ids = np.zeros((n_rows, max_length), dtype=np.int64)
+        self.lengths = np.zeros(n_rows, dtype=np.int64)  # tokens that each row's slot holds
+        self.slot_of = np.arange(n_rows)
+        self.row_of = np.arange(n_rows)
+        n_layers = lm.model.config.get_text_config().num_hidden_layers
+        self.cache = Cache(layers=[SlotLayer(self) for _ in range(n_layers)])
+        self.write_at: tuple[Tensor, Tensor | None]
+        self.width = 0
+
+    def last_hidden(self, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> Tensor:
+        """Hidden state of the last token of each of ``rows``, shape [rows, hidden_size].
+
+        Args:
+            ids: int64, shape [n_rows, max_length], right-padded.
+            lengths: int64, shape [n_rows].
+            rows: int64, shape [rows], which rows of the two to work on; the others keep their slots.
+        """
+        continues = continues_prefix(self.ids, self.lengths, ids, lengths)[rows]
+        hidden = torch.empty(len(rows), self.lm.hidden_size, device=self.lm.device)
+        for is_new in (False, True):
+            chosen = np.flatnonzero(continues != is_new)
+            if len(chosen):
+                encode = self._prefill if is_new else self._decode
+                hidden[chosen] = encode(ids, lengths, rows[chosen]).float()
+        self.ids[rows] = ids[rows]
+        self.lengths[rows] = lengths[rows]
+        return hidden
+
+    def _prefill(self, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> Tensor:
+        width = int(lengths[rows].max())
+        self.write_at = (self._tensor(self.slot_of[rows]), None)
+        hidden = self.lm.hidden(self._tensor(ids[rows, :width]), past_key_values=self.cache, use_cache=True)
+        return hidden[torch.arange(len(rows)), self._tensor(lengths[rows] - 1)]
+
+    def _decode(self, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> Tensor:
+        self._move_to_front(rows)
+        order = self.row_of[: len(rows)]
+        last = lengths[order] - 1
+        position = self._tensor(last)
+        self.width = int(last.max()) + 1
+        self.write_at = (torch.arange(len(rows), device=self.lm.device), position)
+        future = torch.arange(self.width, device=self.lm.device) > position[:, None]
+        dtype = self.lm.dtype if torch.is_autocast_enabled(self.lm.device.type) else torch.float32
+        mask = torch.zeros(future.shape, dtype=dtype, device=future.device)
+        mask = mask.masked_fill_(future, torch.finfo(dtype).min)[:, None, None]
+        hidden = self.lm.hidden(
+            self._tensor(ids[order, last])[:, None],
+            position_ids=position[:, None],
+            attention_mask=mask,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        return hidden[self._tensor(self.slot_of[rows]), 0]
+
+    def _move_to_front(self, rows: np.ndarray) -> None:
+        slots = self.slot_of[rows]
+        outside = slots[slots >= len(rows)]
+        if len(outside) == 0:
+            return
+        front = np.arange(len(rows))
+        free = front[~np.isin(front, slots)]
+        for layer in self.cache.layers:
+            layer.swap(free, outside)
+        moved_in, moved_out = self.row_of[outside], self.row_of[free]
+        self.row_of[free], self.row_of[outside] = moved_in, moved_out
+        self.slot_of[moved_in], self.slot_of[moved_out] = free, outside
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.lm.device)
+
+
+class LeftPaddedBatch:
+    """The same interface on transformers' own cache, for models whose attention the slots cannot serve.
+
+    All rows decode in lock-step behind left padding; a row that starts anew makes the whole batch be encoded again.
+    """
+
+    def __init__(self, lm: LanguageModel, n_rows: int, max_length: int):
+        self.lm = lm
+        self.ids = np.zeros((n_rows, max_length), dtype=np.int64)
+        self.lengths = np.zeros(n_rows, dtype=np.int64)
+        self.rows = np.zeros(0, dtype=np.int64)
+        self.cache = DynamicCache(config=lm.model.config)
+        self.mask = torch.zeros(0, 0, dtype=torch.long)
+
+    def last_hidden(self, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> Tensor:
+        """As ``Slots.last_hidden``."""
+        continues = np.isin(rows, self.rows) & continues_prefix(self.ids, self.lengths, ids, lengths)[rows]
+        kept = [int(np.flatnonzero(self.rows == row)[0]) for row in rows[continues]]
+        selects = all(hasattr(layer, "batch_select_indices") for layer in self.cache.layers)
+        if continues.all() and (selects or len(kept) == len(self.rows)):
+            if kept != list(range(len(self.rows))):
+                index = torch.tensor(kept, device=self.lm.device)
+                self.cache.batch_select_indices(index)
+                self.mask = self.mask[index]
+            tokens = torch.from_numpy(ids[rows, lengths[rows] - 1])[:, None].to(self.lm.device)
+        else:
+            width = int(lengths[rows].max())
+            tokens = torch.zeros(len(rows), width, dtype=torch.long)
+            self.mask = torch.zeros(len(rows), 0, dtype=torch.long, device=self.lm.device)
+            self.cache = DynamicCache(config=self.lm.model.config)
+            for i, row in enumerate(rows):
+                tokens[i, width - lengths[row] :] = torch.from_numpy(ids[row, : lengths[row]])
+            tokens = tokens.to(self.lm.device)
+        hidden = self._forward(tokens, lengths[rows])
+        self.rows, self.ids[rows], self.lengths[rows] = rows, ids[rows], lengths[rows]
+        return hidden
+
+    def _forward(self, tokens: Tensor, lengths: np.ndarray) -> Tensor:
+        width = tokens.shape[1]
+        positions = torch.from_numpy(lengths)[:, None] - width + torch.arange(width)
+        positions = positions.to(self.lm.device)
+        self.mask = torch.cat([self.mask, (positions >= 0).long()], dim=1)
+        hidden = self.lm.hidden(
+            tokens,
+            position_ids=positions.clamp(min=0),
+            attention_mask=self.mask,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        return hidden[:, -1].float()
+
+
+def continues_prefix(
+    old: np.ndarray, old_lengths: np.ndarray, new: np.ndarray, lengths: np.ndarray
+) -> np.ndarray:
+    """Which rows of ``new`` are those of ``old`` plus one token; bool, shape [n_rows]."""
+    inside = np.arange(old.shape[1]) < old_lengths[:, None]
+    same = ((old == new) | ~inside).all(axis=1)
+    return same & (lengths == old_lengths + 1) & (old_lengths > 0)
+
+
+@torch.no_grad()
+def choose_cache(lm: LanguageModel, max_length: int) -> type[Slots] | type[LeftPaddedBatch]:
+    """``Slots`` if step-by-step decoding in slots equals a full forward pass on this model, else the fallback, said aloud."""
+    config = lm.model.config.get_text_config()
+    window = getattr(config, "sliding_window", None) or getattr(config, "window_size", None)
+    slides = bool(window) and getattr(config, "use_sliding_window", True) and window < max_length
+    if not slides and _slots_equal_forward(lm, min(max_length, 12)):
+        return Slots
+    warnings.warn(
+        f"{type(lm.model).__name__} cannot decode in slots (sliding windows or another kind of cache): rollouts use "
+        "left-padded batches with transformers' own cache, which is right but slower.",
+        stacklevel=2,
+    )
+    return LeftPaddedBatch
+
+
+def _slots_equal_forward(lm: LanguageModel, length: int) -> bool:
+    if length < 4:
+        return True  # nothing is ever decoded behind so short a prompt but what the next step's check would cover
+    try:
+        ids = np.random.default_rng(0).integers(lm.vocab_size, size=(3, length))
+        slots, rows = Slots(lm, 3, length), np.arange(3)
+        full = lm.hidden(torch.from_numpy(ids).to(lm.device)).float()
+        for step in range(3):
+            lengths = np.array([length - 3, 1, length // 2]) + step
+            hidden = slots.last_hidden(ids, lengths, rows)
+            if not torch.allclose(hidden, full[rows, lengths - 1], atol=1e-3, rtol=1e-3):
+                return False
+        return True
+    except Exception:  # whatever a foreign architecture raises when it meets an unknown cache
+        return False
