@@ -1,0 +1,6 @@
+"""Judges of text: completions in, scores out. Knows no environment and no policy, and imports no torch by itself."""
+
+from reward_models.completion import Completion, RewardError, RewardModel, score
+from reward_models.registration import make, register
+
+__all__ = ["Completion", "RewardError", "RewardModel", "make", "register", "score"]
