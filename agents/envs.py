@@ -10,7 +10,9 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from text_envs import TextGenerationEnv, TextVecEnv, TextVectorEnv
+from text_envs.env import TextGenerationEnv
+from text_envs.sb3 import TextVecEnv
+from text_envs.vector import TextVectorEnv
 
 # What gymnasium.make adds by itself: it changes nothing that an episode consists of.
 TRANSPARENT_WRAPPERS = (PassiveEnvChecker, OrderEnforcing)
@@ -69,7 +71,7 @@ class GymnasiumVecEnv(VecEnv):
 
     def reset(self) -> VecEnvObs:
         seeds = self._seeds if any(seed is not None for seed in self._seeds) else None
-        obs, _ = self.venv.reset(seed=seeds)
+        obs, _ = self.venv.reset(seed=seeds)  # type: ignore[arg-type]
         self._reset_seeds()
         return obs
 
@@ -80,7 +82,7 @@ class GymnasiumVecEnv(VecEnv):
         obs, rewards, terminated, truncated, infos = self.venv.step(self._actions)
         dones = terminated | truncated
         rows = [_row(infos, i) for i in range(self.num_envs)]
-        for i in np.flatnonzero(dones):
+        for i in np.flatnonzero(dones).tolist():
             rows[i] = _row(infos["final_info"], i) | {
                 "terminal_observation": infos["final_obs"][i],
                 "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),

@@ -171,10 +171,11 @@ class EpisodeBuffer:
         if episodes[0].legal is not None:
             bits = np.concatenate([episode.legal for episode in episodes if episode.legal is not None])
             legal = self._tensor(np.unpackbits(bits, axis=1, count=self.vocab_size).astype(bool))
-        tensors = (
-            self._tensor(array) for array in (ids, rows, columns, self.actions[self.tokens_of(indices)])
+        actions = self.actions[self.tokens_of(indices)]
+        # The last token of an episode predicts nothing.
+        return SequenceBatch(
+            self._tensor(ids[:, :-1]), self._tensor(rows), self._tensor(columns), self._tensor(actions), legal
         )
-        return SequenceBatch(*tensors, legal=legal)
 
     def in_order_of_length(self, batch_size: int) -> Iterator[np.ndarray]:
         """All episodes once, shortest first, so that a forward pass over ``batch_size`` of them pads little."""
@@ -210,7 +211,7 @@ class EpisodeBuffer:
         )
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.device)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
 def split_by_length(lengths: np.ndarray, limit: int | None = None, shortest: float = 0.6) -> list[np.ndarray]:

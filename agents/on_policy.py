@@ -20,11 +20,11 @@ from agents.checks import check_first_minibatch, check_rollout
 from agents.envs import as_vec_env, common_attribute
 from agents.episodes import EpisodeBuffer, Minibatch
 from agents.kl import KLController
-from agents.lm import load_causal_lm
+from agents.lm import LanguageModel, load_causal_lm
 from agents.losses import kl_estimate
 from agents.persistence import MAX_ENVS, CheckpointedAlgorithm
 from agents.policy import CausalLMPolicy, check_spaces, entropy, right_padded
-from text_envs import TextVecEnv
+from text_envs.sb3 import TextVecEnv
 
 REST = -1  # the action of a row that is not to move
 REFILL_GROUP = (
@@ -127,12 +127,16 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, OnPolicyAlgorithm):
         self.reference = self._make_reference(vocab_size, length)
         self.rollout_buffer = EpisodeBuffer(getattr(self, "n_envs", 1), length, vocab_size, self.device)
 
-    def _make_reference(self, vocab_size: int, length: int):
-        reference = self.policy.lm.frozen_copy()
-        if self.reference_model is not None:
-            reference.model = load_causal_lm(self.reference_model, vocab_size, length).to(self.device)
-            reference.requires_grad_(False).train(False)
-        return reference
+    def _make_reference(self, vocab_size: int, length: int) -> LanguageModel:
+        own = self.policy.lm
+        if self.reference_model is None:
+            return own.frozen_copy()
+        model = load_causal_lm(self.reference_model, vocab_size, length)
+        return (
+            LanguageModel(model, vocab_size, own.temperature, own.dtype_name)
+            .to(self.device)
+            .requires_grad_(False)
+        )
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:

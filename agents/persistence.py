@@ -22,7 +22,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 from agents import checkpoint
 from agents.envs import as_vec_env
 from agents.episodes import EpisodeBuffer
+from agents.kl import KLController
+from agents.lm import LanguageModel
 from agents.packing import CheckpointError, pack_module, pack_optimizer, unpack_module, unpack_optimizer
+from agents.policy import CausalLMPolicy
 
 MAX_ENVS = 64  # sub-environments that a single environment is turned into, at most
 
@@ -33,6 +36,13 @@ class CheckpointedAlgorithm(BaseAlgorithm):
     A checkpoint holds the weights of policy, critic and reference, the optimiser, the settings and the counters. Loading
     one executes nothing that is in it: a doctored or truncated file raises ``CheckpointError``.
     """
+
+    policy: CausalLMPolicy
+    reference: LanguageModel
+    reference_model: Any
+    rollout_buffer: EpisodeBuffer
+    kl_controller: KLController
+    n_episodes: int
 
     # Attributes that are saved as they are; an algorithm adds its own.
     saved_attributes: tuple[str, ...] = (
@@ -48,7 +58,7 @@ class CheckpointedAlgorithm(BaseAlgorithm):
 
         ``exclude`` and ``include`` are accepted for Stable-Baselines3's sake; what is saved is fixed.
         """
-        lm, reference = self.policy.lm.model, self.reference.model  # type: ignore[attr-defined]
+        lm, reference = self.policy.lm.model, self.reference.model
         optimizer, optimizer_tensors = pack_optimizer(self.policy.optimizer)
         settings = {
             "algorithm": type(self).__name__,
@@ -57,14 +67,14 @@ class CheckpointedAlgorithm(BaseAlgorithm):
                 name: _schedule_to_json(name, getattr(self, name), self._current_progress_remaining)
                 for name in self.saved_schedules
             },
-            "kl_controller": vars(self.kl_controller),  # type: ignore[attr-defined]
+            "kl_controller": vars(self.kl_controller),
             "policy_kwargs": _json_only({k: v for k, v in self.policy_kwargs.items() if k != "model"}),
             "spaces": {
                 "max_length": self.observation_space["input_ids"].shape[0],  # type: ignore[index]
                 "vocab_size": int(self.action_space.n),  # type: ignore[attr-defined]
             },
             "model": _architecture(lm),
-            "reference": _architecture(reference) if self.reference_model is not None else None,  # type: ignore[attr-defined]
+            "reference": _architecture(reference) if self.reference_model is not None else None,
             "optimizer": optimizer,
         }
         members = {
@@ -111,7 +121,7 @@ class CheckpointedAlgorithm(BaseAlgorithm):
                 )
             model = cls._from_settings(settings, env, device, (custom_objects or {}) | kwargs)
             unpack_module(model.policy, members["policy.safetensors"])
-            unpack_module(model.reference.model, members["reference.safetensors"])  # type: ignore[attr-defined]
+            unpack_module(model.reference.model, members["reference.safetensors"])
             unpack_optimizer(model.policy.optimizer, settings["optimizer"], members["optimizer.safetensors"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(
@@ -135,9 +145,9 @@ class CheckpointedAlgorithm(BaseAlgorithm):
         model.observation_space, model.action_space = observation_space, action_space
         model.__dict__.update(settings["attributes"])
         model.__dict__.update({name: _schedule_from_json(v) for name, v in settings["schedules"].items()})
-        vars(model.kl_controller).update(settings["kl_controller"])  # type: ignore[attr-defined]
+        vars(model.kl_controller).update(settings["kl_controller"])
         if settings["reference"] is not None:
-            model.reference_model = _build(settings["reference"])  # type: ignore[attr-defined]
+            model.reference_model = _build(settings["reference"])
         model.policy_kwargs = settings["policy_kwargs"] | {"model": _build(settings["model"])}
         model.__dict__.update(overrides)
         model._setup_model()
@@ -156,15 +166,15 @@ class CheckpointedAlgorithm(BaseAlgorithm):
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """As Stable-Baselines3's; the number of sub-environments may differ."""
-        super().set_env(as_vec_env(env, min(self.n_episodes, MAX_ENVS)), force_reset)  # type: ignore[attr-defined]
-        buffer: EpisodeBuffer = self.rollout_buffer  # type: ignore[attr-defined]
+        super().set_env(as_vec_env(env, min(self.n_episodes, MAX_ENVS)), force_reset)
+        buffer = self.rollout_buffer
         self.rollout_buffer = EpisodeBuffer(self.n_envs, buffer.max_length, buffer.vocab_size, self.device)
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write the language model, and the environment's tokenizer, as a plain Hugging Face folder."""
         tokenizer = None if self.env is None else self.env.get_attr("tokenizer")[0]
         Path(folder).mkdir(parents=True, exist_ok=True)
-        self.policy.save_pretrained(folder, tokenizer)  # type: ignore[attr-defined]
+        self.policy.save_pretrained(folder, tokenizer)
 
 
 def _architecture(model: PreTrainedModel) -> dict[str, Any]:

@@ -80,7 +80,8 @@ class Slots:
         self.slot_of = np.arange(n_rows)
         self.row_of = np.arange(n_rows)
         n_layers = lm.model.config.get_text_config().num_hidden_layers
-        self.cache = Cache(layers=[SlotLayer(self) for _ in range(n_layers)])
+        self.layers = [SlotLayer(self) for _ in range(n_layers)]
+        self.cache = Cache(layers=list(self.layers))
         self.write_at: tuple[Tensor, Tensor | None]
         self.width = 0
 
@@ -136,7 +137,7 @@ class Slots:
             return
         front = np.arange(len(rows))
         free = front[~np.isin(front, slots)]
-        for layer in self.cache.layers:
+        for layer in self.layers:
             layer.swap(free, outside)
         moved_in, moved_out = self.row_of[outside], self.row_of[free]
         self.row_of[free], self.row_of[outside] = moved_in, moved_out
@@ -209,10 +210,12 @@ def continues_prefix(
 
 @torch.no_grad()
 def choose_cache(lm: LanguageModel, max_length: int) -> type[Slots] | type[LeftPaddedBatch]:
-    """``Slots`` if step-by-step decoding in slots equals a full forward pass on this model, else the fallback, said aloud."""
+    """``Slots`` if decoding in slots equals a full forward pass on this model, else the fallback, said aloud."""
     config = lm.model.config.get_text_config()
-    window = getattr(config, "sliding_window", None) or getattr(config, "window_size", None)
-    slides = bool(window) and getattr(config, "use_sliding_window", True) and window < max_length
+    window: int = (
+        getattr(config, "sliding_window", None) or getattr(config, "window_size", None) or max_length
+    )
+    slides = window < max_length and getattr(config, "use_sliding_window", True)
     if not slides and _slots_equal_forward(lm, min(max_length, 12)):
         return Slots
     warnings.warn(
@@ -225,7 +228,7 @@ def choose_cache(lm: LanguageModel, max_length: int) -> type[Slots] | type[LeftP
 
 def _slots_equal_forward(lm: LanguageModel, length: int) -> bool:
     if length < 4:
-        return True  # nothing is ever decoded behind so short a prompt but what the next step's check would cover
+        return True  # a prompt and its answer in three tokens: next to nothing to decode
     try:
         ids = np.random.default_rng(0).integers(lm.vocab_size, size=(3, length))
         slots, rows = Slots(lm, 3, length), np.arange(3)
