@@ -1,4 +1,4 @@
-"""Agents that learn text environments: a causal language model as policy, trained with Stable-Baselines3's API.
+"""Agents that learn text environments: a causal language model as policy, with Stable-Baselines3's API.
 
 Names load on first use, so that `import agents` (and `rlhf --help`) does not wait for torch.
 """
