@@ -1,4 +1,4 @@
-"""Judges of text: completions in, scores out. Knows no environment and no policy, and imports no torch by itself."""
+"""Judges of text: completions in, scores out. Knows no environment, no policy, and imports no torch by itself."""
 
 from reward_models.completion import Completion, RewardError, RewardModel, score
 from reward_models.registration import make, register

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-# The search for the completion that made a batch fail re-scores one by one: at most so many, for at most so long.
+# The search for the completion that made a batch fail scores one by one: so many at most, so long at most.
 SEARCH_COMPLETIONS = 256
 SEARCH_SECONDS = 10.0
 
@@ -16,7 +16,7 @@ SEARCH_SECONDS = 10.0
 class Completion:
     """One reply to one prompt.
 
-    Token ids are the truth; `prompt` and `response` are decoded for judges and people, and never encoded back.
+    Token ids are the truth; `prompt` and `response` are decoded for judges and people, never encoded back.
     `response` leaves out special tokens and the stop string; `response_ids` keeps them. `columns` holds the
     other fields of the prompt's dataset row: a reference, an answer, a label.
     """
@@ -49,18 +49,21 @@ def where(completion: Completion, index: int, total: int) -> str:
 
 
 def excerpt(value: object, limit: int = 60) -> str:
-    """The repr of `value`, cut to about `limit` characters; repr shows control characters and lone surrogates."""
+    """The repr of `value`, cut to about `limit` characters; shows control characters and lone surrogates."""
     text = repr(value[: limit + 1]) if isinstance(value, str | bytes) else repr(value)
     return text if len(text) <= limit + 2 else text[:limit] + "..."
 
 
 def name_of(reward_model: object) -> str:
-    """What an error message calls a reward model: the name of a function, else the class."""
-    return getattr(reward_model, "__name__", None) or type(reward_model).__name__
+    """What an error message calls a reward model: the full name of a function, else the class."""
+    reward_model = getattr(reward_model, "function", reward_model)  # the one that a TRLReward adapts
+    name = getattr(reward_model, "__name__", None)
+    module = getattr(reward_model, "__module__", None)
+    return type(reward_model).__name__ if name is None else f"{module}.{name}" if module else name
 
 
 def column_of(completion: Completion, column: str, asked_by: str) -> Any:
-    """The dataset field `column` of a completion. Raises RewardError, which lists the fields, where it is missing."""
+    """The dataset field `column` of a completion. Raises RewardError, which lists the fields, without it."""
     value = completion.columns.get(column)
     if value is None:
         raise RewardError(
@@ -83,11 +86,12 @@ def score(reward_model: RewardModel, completions: Sequence[Completion]) -> np.nd
         float64 array, shape [n], all finite. n = 0 gives shape [0] without a call.
 
     Raises:
-        RewardError: the call raised, or returned another number of scores, or a score that is no finite number.
+        RewardError: the call raised, or gave another number of scores, or a score that is no finite number.
             Nothing is broadcast and nothing is replaced.
     """
     if not completions:
         return np.zeros(0)
+    name, total = name_of(reward_model), len(completions)
     try:
         scores = _as_list(reward_model(completions))
     except RewardError:
@@ -96,30 +100,29 @@ def score(reward_model: RewardModel, completions: Sequence[Completion]) -> np.nd
         raise _explain(reward_model, completions, error) from error
     if isinstance(scores, str):
         raise RewardError(
-            f"Reward model {name_of(reward_model)} returned {scores} for {len(completions)} completions, first "
-            f"{where(completions[0], 0, len(completions))}. Return a flat list with one number per completion."
+            f"Reward model {name} returned {scores} for {total} completions, first {where(completions[0], 0, total)}. "
+            f"Return a flat list with one number per completion."
         )
-    if len(scores) != len(completions):
+    if len(scores) != total:
         raise RewardError(
-            f"Reward model {name_of(reward_model)} returned {len(scores)} scores for {len(completions)} completions, "
-            f"first {where(completions[0], 0, len(completions))}. Return one number per completion, in their order; "
-            f"for one that cannot be judged, decide which number that is."
+            f"Reward model {name} returned {len(scores)} scores for {total} completions, first "
+            f"{where(completions[0], 0, total)}. Return one number per completion, in their order."
         )
-    result = np.empty(len(scores))
+    result = np.empty(total)
     for index, value in enumerate(scores):
         number = _as_number(value)
         if number is None:
             raise RewardError(
-                f"Reward model {name_of(reward_model)} returned {excerpt(value)} where a finite number is needed, for "
-                f"{where(completions[index], index, len(completions))}. Return a float for every completion; "
-                f"for one that cannot be judged, decide which number that is."
+                f"Reward model {name} returned {excerpt(value)} where a finite number is needed, for "
+                f"{where(completions[index], index, total)}. Return a float for every completion; for one that "
+                f"cannot be judged, decide which number that is."
             )
         result[index] = number
     return result
 
 
 def _as_list(scores: Any) -> list[Any] | str:
-    """The scores as a list, or in words what came instead of scores in a row. Knows tensors without importing torch."""
+    """The scores as a list, or in words what came instead. Knows tensors without importing torch."""
     if hasattr(scores, "detach"):
         scores = scores.detach().cpu()
     shape = getattr(scores, "shape", None)
@@ -133,7 +136,7 @@ def _as_list(scores: Any) -> list[Any] | str:
 
 
 def _as_number(value: Any) -> float | None:
-    """A finite float, or None where `value` is none: also for text, None, complex numbers and nested lists."""
+    """A finite float, or None where `value` is not a number that can be one: text, None, complex, lists."""
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()
     if not isinstance(value, int | float):
@@ -148,23 +151,22 @@ def _as_number(value: Any) -> float | None:
 def _explain(reward_model: RewardModel, completions: Sequence[Completion], error: Exception) -> RewardError:
     """Find, one by one and within limits, the completion that makes the reward model raise."""
     total = len(completions)
-    failed = f"Reward model {name_of(reward_model)} raised {type(error).__name__}: {error}"
+
+    def failed(error: Exception, on: str) -> str:
+        return f"Reward model {name_of(reward_model)} raised {type(error).__name__}: {error}, on {on}"
+
     if total == 1:
-        return RewardError(
-            f"{failed}, on {where(completions[0], 0, 1)}. Mend the reward for such a completion."
-        )
+        return RewardError(f"{failed(error, where(completions[0], 0, 1))}. Mend the reward for such a reply.")
     deadline = time.monotonic() + SEARCH_SECONDS
     for index, completion in enumerate(completions[:SEARCH_COMPLETIONS]):
         try:
-            reward_model([completion])
+            _as_list(reward_model([completion]))
         except Exception as single:
-            failed = f"Reward model {name_of(reward_model)} raised {type(single).__name__}: {single}"
-            return RewardError(
-                f"{failed}, on {where(completion, index, total)}. Mend the reward for such a completion."
-            )
+            on = where(completion, index, total)
+            return RewardError(f"{failed(single, on)}. Mend the reward for such a reply.")
         if time.monotonic() > deadline:
             break
     return RewardError(
-        f"{failed}, on a batch of {total}, first {where(completions[0], 0, total)}; no single completion of those "
-        f"tried alone makes it raise. Check how the reward handles a batch."
+        f"{failed(error, f'a batch of {total}')}, first {where(completions[0], 0, total)}; no single completion "
+        f"of those tried alone makes it raise. Check how the reward handles a batch."
     )

@@ -1,4 +1,4 @@
-"""`make` turns whatever names a reward model into one: a name, "module:attr", a folder, a class, any callable."""
+"""`make` turns what names a reward model into one: a name, "module:attr", a folder, a class, any callable."""
 
 import difflib
 import functools
@@ -60,11 +60,12 @@ def make(spec: Any, **kwargs: Any) -> RewardModel:
     Args:
         spec: one of
             - a name, built in or registered: `make("length", target=20)`;
-            - "module:attr", where the module is importable or lies in the current directory, and attr is a reward
-              function, a class, or a function that returns a reward model: `make("my_rewards:judge")`;
+            - "module:attr", the module importable or in the current directory, attr a reward function, a class,
+              or a function that returns a reward model: `make("my_rewards:judge")`;
             - the folder of a Hugging Face sequence classifier;
             - a dict of JSON values, its "name" being any of these: `{"name": "length", "target": 20}`;
-            - a callable or a class. A function written for TRL, `f(prompts, completions, **columns)`, is adapted.
+            - a callable or a class. A function written for TRL, `f(prompts, completions, **columns)`, is
+              adapted.
         kwargs: arguments of the class or factory; for a reward function, its further keyword arguments.
 
     Returns:
@@ -147,7 +148,7 @@ def _instantiate(target: Any, name: str, kwargs: dict[str, Any]) -> RewardModel:
 
 
 def _is_factory(function: Any, kwargs: dict[str, Any]) -> bool:
-    """Whether a function, given `kwargs`, waits for nothing more: then it makes rewards, and is not one itself."""
+    """Whether a function, given `kwargs`, waits for nothing more: then it makes rewards and is none itself."""
     if not inspect.isroutine(function) or is_trl_style(function):
         return False
     signature = _signature(function)

@@ -23,7 +23,7 @@ class LengthTarget:
     Args:
         target: the wanted length, at least 0.
         unit: "words" (split at white space), "characters" or "tokens" (of `response_ids`, EOS included).
-        spread: distance at which the score reaches 0; by default `target`, so that an empty response scores 0.
+        spread: distance at which the score reaches 0; by default `target`, so that an empty response gets 0.
     """
 
     target: int
@@ -99,12 +99,12 @@ def _occurs(word: str, text: str) -> bool:
 
 
 class Pattern:
-    """1.0 where a regular expression matches the response, 0.0 where it does not. Range {0, 1}, and `on_timeout`.
+    """1.0 where a regular expression matches the response, else 0.0. Range {0, 1}, and `on_timeout`.
 
     Args:
         regex: in the syntax of the `regex` package (a superset of `re`); flags inline: "(?i)yes".
         full: the whole response must match, not some part of it.
-        timeout: seconds per response. Some patterns need exponential time on some texts, and a policy finds them.
+        timeout: seconds per response. Some patterns need exponential time on some texts: a policy finds them.
         on_timeout: the score of a response on which time ran out; None raises RewardError.
     """
 
@@ -139,14 +139,14 @@ class Pattern:
 class ExactAnswer:
     """1.0 where the response equals the answer in the prompt's column `column`, else 0.0. Range {0, 1}.
 
-    Case, white space around and between words, and a closing full stop do not count; numbers compare as numbers
-    (1,000 = 1000.0). A list of answers means any of them.
+    Case, white space around and between words, and a closing full stop do not count; numbers compare as
+    numbers (1,000 = 1000.0). A list of answers means any of them.
 
     Args:
         column: the dataset field that holds the answer: a string, a number or a list of these.
-        extract: a regular expression that finds the answer in a longer response: the first group, or the whole, of
-            its last match; a response without a match scores 0. Where it matches the reference, it is applied there
-            too. "####\\s*(.+)" reads GSM8K's answers.
+        extract: a regular expression that finds the answer in a longer response: the first group, or the
+            whole, of its last match; a response without a match scores 0. Where it matches the reference, it is
+            applied there too. "####\\s*(.+)" reads GSM8K's answers.
         timeout: seconds per text for `extract`; a text on which it runs out counts as one without a match.
     """
 
@@ -174,8 +174,8 @@ class ExactAnswer:
             return text
         last = None
         try:
-            for last in self._compiled.finditer(text, timeout=self.timeout):
-                pass
+            for match in self._compiled.finditer(text, timeout=self.timeout):
+                last = match
         except TimeoutError:
             return None
         if last is None:
@@ -195,7 +195,7 @@ def _same(a: str, b: str) -> bool:
 
 @dataclass(frozen=True)
 class ValidJSON:
-    """1.0 where the whole response is one JSON value (RFC 8259: no NaN, no text around it), else 0.0. Range {0, 1}.
+    """1.0 where the response is one JSON value (RFC 8259: no NaN, no text around it), else 0.0. Range {0, 1}.
 
     Args:
         keys: if any, the value must be an object that has all these keys.
@@ -228,7 +228,7 @@ def _compiled(expression: str, asked_by: str) -> Any:
         return compile_regex(expression)
     except (RegexError, TypeError) as error:
         raise RewardError(
-            f"{asked_by}: {expression!r} is not a regular expression: {error}. Mend it, and escape \\ in JSON."
+            f"{asked_by}: {expression!r} is not a regular expression: {error}. Mend it; escape \\ in JSON."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Reward functions written for TRL's trainers, `f(prompts, completions, **columns)`, as reward models here."""
+"""Reward functions written for TRL's trainers, `f(prompts, completions, **columns)`, as reward models."""
 
 import asyncio
 import functools
@@ -15,8 +15,8 @@ TRAINER_ARGUMENTS = ("trainer_state", "log_extra", "log_metric", "environments")
 def is_trl_style(function: Any) -> bool:
     """Whether a callable has TRL's signature.
 
-    It names `prompts` or `completion_ids`, or takes `completions` together with `**columns`, or cannot be called
-    with completions alone because it requires further arguments.
+    It names `prompts` or `completion_ids`, or takes `completions` together with `**columns`, or cannot be
+    called with completions alone because it requires further arguments.
     """
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -40,14 +40,14 @@ def is_trl_style(function: Any) -> bool:
 class TRLReward:
     """Calls a TRL-style function with texts.
 
-    It gets `prompts`, `completions` (the response texts) and `completion_ids`, and each dataset column as a list
-    with None where a row lacks it; only what it accepts, unless it takes `**columns`. Coroutines are awaited.
-    Arguments of a trainer (`trainer_state`, `log_extra`, `log_metric`, `environments`) are None if it names them.
+    It gets `prompts`, `completions` (the response texts) and `completion_ids`, and each dataset column as a
+    list, None where a row lacks it; only what it accepts, unless it takes `**columns`. Coroutines are awaited.
+    A trainer's arguments (`trainer_state`, `log_extra`, `log_metric`, `environments`) are None if it names them.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self.__name__ = name_of(function)
+        self.name = name_of(function)
         parameters = inspect.signature(function).parameters.values()
         bound = set(function.keywords) if isinstance(function, functools.partial) else set()
         self._named = {
@@ -60,10 +60,10 @@ class TRLReward:
         self._takes_columns = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
     def __repr__(self) -> str:
-        return f"TRLReward({self.__name__})"
+        return f"TRLReward({self.name})"
 
     def __call__(self, completions: Sequence[Completion]) -> Any:
-        """Scores as the function returns them. Raises RewardError where a column that it requires is missing."""
+        """Scores as the function returns them. Raises RewardError where a column it requires is missing."""
         arguments: dict[str, Any] = dict.fromkeys(self._named.intersection(TRAINER_ARGUMENTS))
         columns = {name for completion in completions for name in completion.columns} - self._bound
         if not self._takes_columns:
@@ -78,7 +78,7 @@ class TRLReward:
         missing = sorted(self._required - set(arguments))
         if missing:
             raise RewardError(
-                f"Reward function {self.__name__} requires {', '.join(missing)}, and the prompt "
+                f"Reward function {self.name} requires {', '.join(missing)}, and the prompt "
                 f"{excerpt(completions[0].prompt)} has the columns {sorted(completions[0].columns)}. "
                 f"Add the field to the prompts, or give the argument a default or a value."
             )
