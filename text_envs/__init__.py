@@ -1,4 +1,4 @@
-"""Text generation as Gymnasium environments. Importing this package registers their ids, and imports no torch.
+"""Text generation as Gymnasium environments. Importing this registers their ids, and imports no torch.
 
 import gymnasium as gym
 import text_envs
@@ -10,8 +10,9 @@ env = gym.make("text_envs/TextGeneration-v0", tokenizer=folder, prompts=["Once"]
 import gymnasium as gym
 
 from reward_models import Completion
+from text_envs.encoding import PromptError
 from text_envs.env import TextGenerationEnv
-from text_envs.prompts import PromptError, PromptSource, PromptStream
+from text_envs.prompts import PromptSource, PromptStream
 from text_envs.task import TextTask
 from text_envs.tokens import TokenBatch
 from text_envs.vector import TextVectorEnv

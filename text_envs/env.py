@@ -8,11 +8,12 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
+from text_envs.encoding import TooLong
 from text_envs.episodes import TaskAttributes, TextEpisodes
 from text_envs.masks import AllowedTokens, BoolArray
-from text_envs.prompts import TooLong
 from text_envs.rendering import METADATA, TextRenderer
 from text_envs.task import TextTask
 from text_envs.vector import TextVectorEnv
@@ -24,22 +25,24 @@ class TextGenerationEnv(TaskAttributes, gym.Env[Observation, int]):
     """A response to a prompt, written token by token, judged at its end.
 
     ## Description
-    Each episode starts from a prompt. Each step appends one token. When the response ends, the reward model scores it.
-    ``text_envs/TextGeneration-v0`` is this class: any tokenizer, prompts and reward model.
+    Each episode starts from a prompt. Each step appends one token. When the response ends, the reward model
+    scores it. ``text_envs/TextGeneration-v0`` is this class: any tokenizer, prompts and reward model.
 
     ## Action Space
     ``Discrete(V)``: the next token. V is ``vocab_size``, or the highest id of the tokenizer + 1.
-    ``action_masks()`` and, where ``allowed_tokens`` is given, ``info["action_mask"]`` say which tokens are legal.
+    ``action_masks()`` and, where ``allowed_tokens`` is given, ``info["action_mask"]`` say which tokens are
+    legal.
 
     ## Observation Space
-    ``Dict(input_ids=Box(0, V - 1, (L,), int64), attention_mask=MultiBinary(L))`` with L = ``max_prompt_tokens`` +
-    ``max_new_tokens``: prompt, then response so far, padded on the right.
+    ``Dict(input_ids=Box(0, V - 1, (L,), int64), attention_mask=MultiBinary(L))`` with L =
+    ``max_prompt_tokens`` + ``max_new_tokens``: prompt, then response so far, padded on the right.
 
     ## Rewards
     0.0 until the response ends; then the score of the reward model, on the step of the last token.
 
     ## Starting State
-    A prompt drawn uniformly from ``prompts`` by ``np_random``, or ``options={"prompt": text or dict}`` of ``reset``.
+    A prompt drawn uniformly from ``prompts`` by ``np_random``, or ``options={"prompt": text or dict}`` of
+    ``reset``.
 
     ## Episode End
     Terminated at an EOS token, at a ``stop`` string, and after ``max_new_tokens`` tokens; never truncated.
@@ -47,15 +50,19 @@ class TextGenerationEnv(TaskAttributes, gym.Env[Observation, int]):
 
     ## Arguments
     * ``tokenizer``: a Hugging Face tokenizer, or its folder.
-    * ``prompts``: list of strings or dicts, ``.jsonl[.gz]`` or ``.txt`` path, ``datasets.Dataset``, or generator function.
+    * ``prompts``: list of strings or dicts, ``.jsonl[.gz]`` or ``.txt`` path, ``datasets.Dataset``, or
+      generator function.
     * ``reward_model``: name, ``"module:attr"``, callable or object (`reward_models.make`).
-    * ``max_new_tokens=48``, ``max_prompt_tokens=None`` (as long as the longest prompt), ``prompt_field="prompt"``.
-    * ``prompts_too_long="truncate_left"``: or ``"truncate_right"``, ``"drop"``, ``"error"`` (`text_envs.prompts.PromptSource`).
+    * ``max_new_tokens=48``, ``max_prompt_tokens=None`` (as long as the longest prompt),
+      ``prompt_field="prompt"``.
+    * ``prompts_too_long="truncate_left"``: or ``"truncate_right"``, ``"drop"``, ``"error"``
+      (`text_envs.prompts.PromptSource`).
     * ``stop=()``, ``eos_token_id=None``, ``vocab_size=None``, ``allowed_tokens=None``, ``default_model=None``
       (`text_envs.task.TextTask`).
     * ``render_mode``: ``"ansi"``, ``"human"`` or ``"rgb_array"``.
 
-    Prompts can be resumed: ``prompt_stream.state()`` is made of JSON values, and ``set_state`` continues from it.
+    Prompts can be resumed: ``prompt_stream.state()`` is made of JSON values, and ``set_state`` continues from
+    it.
 
     ## Version History
     * v0: first version.
@@ -95,8 +102,8 @@ class TextGenerationEnv(TaskAttributes, gym.Env[Observation, int]):
             default_model=default_model,
         )
         self.episodes = TextEpisodes(self.task, 1)
-        self.observation_space = self.task.observation_space()
-        self.action_space = self.task.action_space()
+        self.observation_space: spaces.Dict = self.task.observation_space()  # type: ignore[assignment]
+        self.action_space: spaces.Discrete = self.task.action_space()  # type: ignore[assignment]
         self.render_mode = render_mode
         self.renderer = TextRenderer(self.task, render_mode)
 
@@ -112,7 +119,7 @@ class TextGenerationEnv(TaskAttributes, gym.Env[Observation, int]):
         self.episodes.seed(0, self.np_random)
         self.episodes.reset(self.episodes.all_rows, [(options or {}).get("prompt")])
         self.renderer.show(self.episodes, 0)
-        return self.episodes.tokens.observation_of(0), self._info()
+        return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Append one token.
@@ -135,17 +142,20 @@ class TextGenerationEnv(TaskAttributes, gym.Env[Observation, int]):
         reward = float(self.episodes.scores(completions)[0]) if terminated else 0.0
         info = {"completion": completions[0]} if terminated else self._info()
         self.renderer.show(self.episodes, 0, reward if terminated else None)
-        return self.episodes.tokens.observation_of(0), reward, terminated, False, info
+        return self._observation(), reward, terminated, False, info
+
+    def _observation(self) -> Observation:
+        return {name: array[0] for name, array in self.episodes.tokens.observation().items()}
 
     def _info(self) -> dict[str, Any]:
         return {"action_mask": self.action_masks()} if self.masks_actions else {}
 
     def action_masks(self) -> BoolArray:
-        """The legal tokens, bool ``[V]``, as sb3-contrib asks for them; through wrappers: ``get_wrapper_attr``."""
+        """The legal tokens, bool ``[V]``, as sb3-contrib asks; through wrappers: ``get_wrapper_attr``."""
         return self.episodes.action_masks()[0]
 
     def render(self) -> Any:
-        """``ansi``: prompt and response so far; ``rgb_array``: the same as an image; ``human`` prints as it goes."""
+        """``ansi``: prompt and response so far; ``rgb_array``: the same as an image; ``human`` prints."""
         return self.renderer.frame(self.episodes, 0)
 
     @property

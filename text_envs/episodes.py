@@ -19,7 +19,7 @@ EOS, STOP, LENGTH = 1, 2, 3
 
 
 class TextEpisodes:
-    """n episodes of one task: draws their prompts, appends their tokens, ends them, and makes their completions.
+    """n episodes of one task: draws prompts, appends tokens, ends episodes, makes completions.
 
     Attributes:
         tokens: the `TokenBatch`, ``[n, L]``.
@@ -36,13 +36,13 @@ class TextEpisodes:
         self.all_rows = np.arange(n)
 
     def seed(self, row: int, rng: np.random.Generator) -> None:
-        """Let a row draw its prompts from ``rng`` from now on; a generator it has already is left as it stands."""
+        """Let a row draw its prompts from ``rng`` from now on; nothing changes if it does already."""
         stream = self.streams[row]
         if stream is None or stream.rng is not rng:
             self.streams[row] = PromptStream(self.task.prompts, rng)
 
     def reset(self, rows: IntArray, prompts: Sequence[Any] | None = None) -> None:
-        """Begin new episodes in ``rows`` [k], from their streams or, where given, from ``prompts`` [k] (None: draw)."""
+        """Begin new episodes in ``rows`` [k], from ``prompts`` [k] or, where None, from their streams."""
         if not len(rows):
             return
         for i, row in enumerate(rows.tolist()):
@@ -57,7 +57,7 @@ class TextEpisodes:
         return stream.draw()
 
     def step(self, rows: IntArray, actions: IntArray) -> tuple[IntArray, list[Completion]]:
-        """Append one token to each of ``rows`` [k]; returns the rows [e] that ended, and their completions [e]."""
+        """Append one token to each of ``rows`` [k]; returns the rows that ended, and their completions."""
         task, tokens = self.task, self.tokens
         tokens.append(rows, actions)
         finish = np.zeros(len(rows), dtype=np.int64)
@@ -103,14 +103,14 @@ class TextEpisodes:
         return score(self.task.reward_model, completions) if completions else np.zeros(0)
 
     def action_masks(self) -> BoolArray:
-        """The legal tokens, bool ``[n, V]``; all True where nothing is restricted, and in rows that have ended."""
+        """The legal tokens, bool ``[n, V]``; all True where nothing is restricted, and in ended rows."""
         if self.task.mask is None:
             return np.ones((len(self.tokens), self.task.vocab_size), dtype=np.bool_)
         return self.task.mask(self.tokens, self.running)
 
 
 class TaskAttributes:
-    """What agents ask of any environment, under one set of names (SB3's ``get_attr``, Gymnasium's ``get_wrapper_attr``)."""
+    """What agents ask of any environment (by SB3's ``get_attr``, Gymnasium's ``get_wrapper_attr``)."""
 
     task: TextTask
 

@@ -1,4 +1,4 @@
-"""Tokenizers and prompts for the probe tasks: one letter, one token. Made in memory, nothing is read from disk."""
+"""Tokenizers and prompts for the probe tasks: a letter is a token. Made in memory, nothing is read."""
 
 from __future__ import annotations
 

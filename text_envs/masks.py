@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from text_envs.tokenizer import token_id
 from text_envs.tokens import TokenBatch
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -17,8 +18,9 @@ AllowedTokens: TypeAlias = Sequence[int | str] | Callable[[TokenBatch], BoolArra
 class TokenMask:
     """The legal tokens of every row: always the same few, or what a function of the tokens so far says.
 
-    A mask advises the policy, as everywhere in Gymnasium: an environment does not refuse an illegal token, so that
-    algorithms that know no masks run on it too. Where a list leaves EOS out, responses end at their length.
+    A mask advises the policy, as everywhere in Gymnasium: an environment does not refuse an illegal token, so
+    that algorithms that know no masks run on it too. Where a list leaves EOS out, responses end at their
+    length.
 
     Args:
         allowed_tokens: token ids and token strings; or a function ``(TokenBatch) -> bool [n, V]``.
@@ -55,34 +57,16 @@ class TokenMask:
             mask = np.array(self.function(batch))
             if mask.shape != (len(batch), self.vocab_size) or mask.dtype != np.bool_:
                 raise ValueError(
-                    f"The allowed_tokens function returned {mask.dtype} of shape {mask.shape}. It must return bool of "
-                    f"shape {(len(batch), self.vocab_size)}: one row per episode, one column per token."
+                    f"The allowed_tokens function returned {mask.dtype} of shape {mask.shape}. It must "
+                    f"return bool of shape {(len(batch), self.vocab_size)}: a row per episode, a column per "
+                    "token."
                 )
         mask[~running] = True
         stuck = np.flatnonzero(~mask.any(axis=1))
         if len(stuck):
             row = int(stuck[0])
             raise ValueError(
-                f"The allowed_tokens function leaves episode {row} no token after {batch.response(row)}. At least one "
-                "must stay legal, EOS for instance."
+                f"The allowed_tokens function leaves episode {row} no token after {batch.response(row)}. At "
+                "least one must stay legal, EOS for instance."
             )
         return mask
-
-
-def token_id(token: int | str, tokenizer: Any, vocab_size: int) -> int:
-    """The id of a token given as an id, as its string in the vocabulary, or as text that encodes to it alone."""
-    if isinstance(token, str):
-        vocabulary = tokenizer.get_vocab()
-        ids = (
-            [vocabulary[token]] if token in vocabulary else tokenizer.encode(token, add_special_tokens=False)
-        )
-        if len(ids) != 1:
-            raise ValueError(
-                f"allowed_tokens: {token!r} is {len(ids)} tokens, {ids}. Name single tokens, or their ids."
-            )
-        token = ids[0]
-    if not 0 <= token < vocab_size:
-        raise ValueError(
-            f"allowed_tokens: {token} is outside the vocabulary of {vocab_size}. Give ids below it."
-        )
-    return int(token)

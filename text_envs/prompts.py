@@ -1,4 +1,4 @@
-"""PromptSource: prompts from a list, a file, a Hugging Face dataset or a generator; encoded, seeded, resumable."""
+"""PromptSource: prompts from a list, JSONL, a Hugging Face dataset or a generator; seeded, resumable."""
 
 from __future__ import annotations
 
@@ -10,29 +10,25 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from text_envs.encoding import PromptEncoder, PromptError, TooLong
 from text_envs.tokens import IntArray
 
 logger = logging.getLogger("text_envs")
 
-TooLong = Literal["truncate_left", "truncate_right", "drop", "error"]
-CHUNK = 1024  # rows tokenized at a time: bounds memory, and keeps the fast path of batched tokenizers
+CHUNK = 1024  # rows encoded at a time: bounds memory, and keeps the fast path of batched tokenizers
 MOST_DROPPED_IN_A_ROW = 10_000  # an endless stream that yields nothing usable is an error, not a hang
 
 
 class Prompt(NamedTuple):
-    """What an episode starts from: the text the policy sees, its ids (int64 ``[length]``), the row's other fields."""
+    """What an episode starts from: the text the policy sees, ids (int64 ``[length]``), the other fields."""
 
     text: str
     ids: IntArray
     columns: Mapping[str, Any]
-
-
-class PromptError(ValueError):
-    """A prompt that cannot be used. The message names its row, or its file and line, and how to mend it."""
 
 
 @functools.cache
@@ -42,23 +38,18 @@ def say_once(message: str) -> None:
 
 
 class PromptSource:
-    """Prompts, tokenized and checked once, that every sub-environment draws from.
-
-    Each prompt is encoded with the tokenizer's leading special tokens (BOS, where it has one); the text of a special
-    token inside a prompt, such as ``</s>``, is plain text. An empty prompt becomes ``[bos]``.
+    """Prompts, encoded and checked once, that every sub-environment draws from.
 
     Args:
-        prompts: a list of strings or dicts; a path to ``.jsonl``, ``.jsonl.gz``, ``.txt`` or ``.txt.gz`` (blank lines are
-            skipped); a ``datasets.Dataset``; a generator function of no argument, read once like a list; or a
-            generator function ``f(rng)`` of one argument, a ``numpy.random.Generator``: an endless stream, one per
-            sub-environment.
+        prompts: a list of strings or dicts; a path to ``.jsonl``, ``.jsonl.gz``, ``.txt`` or ``.txt.gz``
+            (blank lines are skipped); a ``datasets.Dataset``; a generator function of no argument, read once
+            like a list; or a generator function ``f(rng)`` of one argument, a ``numpy.random.Generator``: an
+            endless stream, one per sub-environment.
         tokenizer: a Hugging Face tokenizer.
         prompt_field: the field that holds the prompt; the other fields become ``Completion.columns``.
         max_prompt_tokens: longest prompt in tokens; None: as long as the longest (endless streams must say).
-        prompts_too_long: ``"truncate_left"`` keeps the end, as transformers' ``truncation_side="left"``,
-            ``"truncate_right"`` keeps the opening; both keep a leading BOS. ``"drop"`` leaves the prompt out, ``"error"``
-            raises. What was dropped or truncated is logged once, with counts. The prompt text of a truncated
-            prompt is what was kept: the text the policy saw.
+        prompts_too_long: see `text_envs.encoding.PromptEncoder`. How many were dropped or truncated is logged
+            once. The text of a truncated prompt is what was kept: the text the policy saw.
         vocab_size: ids at or above it are an error.
 
     Raises:
@@ -74,207 +65,140 @@ class PromptSource:
         prompts_too_long: TooLong = "truncate_left",
         vocab_size: int | None = None,
     ):
-        if prompts_too_long not in get_args(TooLong):
-            raise ValueError(
-                f"prompts_too_long={prompts_too_long!r} is not known. Use one of {', '.join(get_args(TooLong))}."
-            )
         self.tokenizer = tokenizer
         self.prompt_field = prompt_field
-        self.prompts_too_long = prompts_too_long
-        self.vocab_size = vocab_size
-        self.prefix = leading_special_ids(tokenizer)
+        self.encoder = PromptEncoder(tokenizer, max_prompt_tokens, prompts_too_long, vocab_size)
         self.endless: Callable[[np.random.Generator], Iterator[Any]] | None = None
         self._rows: Sequence[Any] = []
-        self._lines: Sequence[int] | None = None  # of a file: the line on which each row stands
-        self._name = "prompts"
-        if max_prompt_tokens is not None and max_prompt_tokens <= len(self.prefix):
-            raise ValueError(
-                f"max_prompt_tokens={max_prompt_tokens} leaves no room for a prompt after the tokenizer's leading "
-                f"special tokens {self.prefix}. Give at least {len(self.prefix) + 1}."
-            )
-        self._limit = max_prompt_tokens
+        self._name, self._lines = "prompts", list[int]()  # of a file: its name, the line of each row
+        self._kept, self._ids, self._cut = list[int](), list[IntArray](), list[bool]()
         self._open(prompts)
         if self.endless is None:
-            self._encode_all()
+            self._encode()
         elif max_prompt_tokens is None:
             raise ValueError(
-                "max_prompt_tokens is not given, and the longest prompt of an endless generator function cannot be "
-                "known. Give max_prompt_tokens."
+                "max_prompt_tokens is not given, and how long the prompts of an endless generator function "
+                "get cannot be known. Give max_prompt_tokens."
             )
         self.max_prompt_tokens: int = max_prompt_tokens or max(map(len, self._ids))
 
     def __len__(self) -> int:
         """How many prompts there are to draw from; 0 for an endless stream."""
-        return 0 if self.endless else len(self._ids)
+        return len(self._ids)
 
     def __getitem__(self, index: int) -> Prompt:
-        row = int(self._kept[index])
-        text, columns = self._split(self._rows[row], row)
-        return self._prompt(text, self._ids[index], bool(self._cut[index]), columns)
+        row = self._rows[self._kept[index]]  # checked at construction
+        columns = {} if isinstance(row, str) else dict(row)
+        text = row if isinstance(row, str) else columns.pop(self.prompt_field)
+        return self._prompt(text, self._ids[index], self._cut[index], columns)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PromptSource:
         return self  # nothing in it changes after construction
 
     def read(self, row: str | Mapping[str, Any], where: str = "options['prompt']") -> Prompt:
-        """One prompt that is not of the source, such as ``options["prompt"]``, under the same rules.
+        """A prompt that is not of the source, under the same rules.
 
         Raises:
-            PromptError: if it is no prompt, or too long where ``prompts_too_long`` is ``"drop"`` or ``"error"``.
+            PromptError: if it is no prompt, or too long where ``prompts_too_long`` is ``"drop"`` or
+                ``"error"``.
         """
-        prompt = self._read(row, where)
+        prompt = self.read_or_drop(row, where)
         if prompt is None:
             raise PromptError(
-                f"{where} has more than max_prompt_tokens={self._limit} tokens, and prompts_too_long='drop' cannot drop "
-                "a prompt that was asked for. Shorten it, or use 'truncate_left'."
+                f"{where} is longer than max_prompt_tokens={self.max_prompt_tokens}, and "
+                "prompts_too_long='drop' cannot drop a prompt that was asked for. Shorten it, or use "
+                "'truncate_left'."
             )
         return prompt
 
-    # -- reading rows ------------------------------------------------------------------------------------------------
+    def read_or_drop(self, row: str | Mapping[str, Any], where: str) -> Prompt | None:
+        """As `read`; None for a prompt that is to be dropped."""
+        text, columns = self._split(row, where)
+        ((ids, cut),) = self.encoder.encode([text], [where])
+        return None if ids is None else self._prompt(text, ids, cut, columns)
+
+    def _prompt(self, text: str, ids: IntArray, cut: bool, columns: Mapping[str, Any]) -> Prompt:
+        return Prompt(self.tokenizer.decode(ids, skip_special_tokens=True) if cut else text, ids, columns)
 
     def _open(self, prompts: Any) -> None:
         if isinstance(prompts, (str, os.PathLike)):
             self._name = os.fspath(prompts)
             self._rows, self._lines = read_rows(Path(prompts))
         elif callable(prompts):
-            required = [p for p in inspect.signature(prompts).parameters.values() if p.default is p.empty]
-            if len(required) == 1:
+            if any(p.default is p.empty for p in inspect.signature(prompts).parameters.values()):
                 self.endless = prompts
-            else:
-                self._rows = list(prompts())
-        elif hasattr(prompts, "column_names") and hasattr(
-            prompts, "__len__"
-        ):  # a datasets.Dataset, left on disk
+                return
+            self._rows = list(prompts())
+        elif hasattr(prompts, "column_names") and hasattr(prompts, "__len__"):  # a Dataset, left on disk
             if self.prompt_field not in prompts.column_names:
                 raise PromptError(
-                    f"The dataset has no column {self.prompt_field!r}, only {list(prompts.column_names)}. Set prompt_field "
-                    "(and choose a split, if these are splits)."
+                    f"The dataset has no column {self.prompt_field!r}, only {prompts.column_names}. Set "
+                    "prompt_field (and choose a split, where these are splits)."
                 )
             self._rows = prompts
         elif isinstance(prompts, Sequence):
             self._rows = list(prompts)
         else:
             raise TypeError(
-                f"prompts is a {type(prompts).__name__}. Give a list of strings or dicts, a .jsonl or .txt path, a "
-                "datasets.Dataset or a generator function."
+                f"prompts is a {type(prompts).__name__}. Give a list of strings or dicts, a .jsonl or .txt "
+                "path, a datasets.Dataset or a generator function."
             )
-        if self.endless is None and len(self._rows) == 0:
+        if len(self._rows) == 0:
             raise PromptError(f"{self._name} holds no prompts. Give at least one.")
 
     def _where(self, row: int) -> str:
         return f"{self._name}, line {self._lines[row]}," if self._lines else f"{self._name}[{row}]"
 
-    def _split(self, row: Any, index: int | str) -> tuple[str, dict[str, Any]]:
+    def _split(self, row: Any, where: str) -> tuple[str, dict[str, Any]]:
         """The prompt's text and the other fields."""
         if isinstance(row, str):
             return row, {}
-        where = index if isinstance(index, str) else self._where(index)
         if not isinstance(row, Mapping):
             raise PromptError(
-                f"{where} is a {type(row).__name__}. A prompt is a string, or a dict with a string in it."
+                f"{where} is a {type(row).__name__}. A prompt is a string, or a dict that holds one."
             )
         if self.prompt_field not in row:
             raise PromptError(
                 f"{where} has no field {self.prompt_field!r}, only {list(row)}. Set prompt_field."
             )
-        text = row[self.prompt_field]
+        columns = dict(row)
+        text = columns.pop(self.prompt_field)
         if not isinstance(text, str):
             raise PromptError(
-                f"{where} holds a {type(text).__name__} in {self.prompt_field!r}. A prompt is a string; apply the chat "
-                "template of a conversation first."
+                f"{where} holds a {type(text).__name__} in {self.prompt_field!r}. A prompt is a string; of a "
+                "conversation, the text that its chat template makes."
             )
-        return text, {key: value for key, value in row.items() if key != self.prompt_field}
+        return text, columns
 
-    # -- encoding ----------------------------------------------------------------------------------------------------
-
-    def _encode_all(self) -> None:
-        kept, encoded, cut = [], [], []
+    def _encode(self) -> None:
         for start in range(0, len(self._rows), CHUNK):
             indices = range(start, min(start + CHUNK, len(self._rows)))
-            texts = [self._split(self._rows[i], i)[0] for i in indices]
-            for i, ids in zip(indices, self._encode(texts, [self._where(i) for i in indices])):
-                fitted = self._fit(ids, lambda i=i: self._where(i))
-                if fitted is not None:
-                    kept.append(i)
-                    encoded.append(fitted)
-                    cut.append(len(fitted) < len(ids))
-        if not kept:
+            where = [self._where(i) for i in indices]
+            texts = [self._split(self._rows[i], place)[0] for i, place in zip(indices, where)]
+            for i, (ids, cut) in zip(indices, self.encoder.encode(texts, where)):
+                if ids is not None:
+                    self._kept.append(i)
+                    self._ids.append(ids)
+                    self._cut.append(cut)
+        limit, total = self.encoder.limit, len(self._rows)
+        if not self._kept:
             raise PromptError(
-                f"All {len(self._rows)} prompts of {self._name} are longer than max_prompt_tokens={self._limit} and were "
+                f"All {total} prompts of {self._name} are longer than max_prompt_tokens={limit} and were "
                 "dropped. Raise max_prompt_tokens, or use prompts_too_long='truncate_left'."
             )
-        self._kept, self._cut, self._ids = np.array(kept), np.array(cut), encoded
-        for count, what in ((len(self._rows) - len(kept), "dropped"), (sum(cut), "truncated")):
+        for count, what in ((total - len(self._kept), "dropped"), (sum(self._cut), "truncated")):
             if count:
                 say_once(
-                    f"{count} of {len(self._rows)} prompts of {self._name} are longer than {self._limit} tokens and were "
-                    f"{what} (prompts_too_long={self.prompts_too_long!r})."
+                    f"{count} of {total} prompts of {self._name} are longer than max_prompt_tokens={limit} "
+                    f"and were {what} (prompts_too_long={self.encoder.too_long!r})."
                 )
-
-    def _encode(self, texts: Sequence[str], where: Sequence[str]) -> list[IntArray]:
-        for text, place in zip(texts, where):
-            try:
-                text.encode("utf-8")
-            except UnicodeEncodeError as error:
-                raise PromptError(
-                    f"{place} has a lone surrogate, {text[error.start]!r}, at character {error.start}: it is not valid "
-                    "Unicode. Repair the text, e.g. text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
-                ) from None
-        encoded = self.tokenizer(
-            list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
-        )["input_ids"]
-        arrays = [np.array(self.prefix + list(ids), dtype=np.int64) for ids in encoded]
-        return [self._checked(ids, place) for ids, place in zip(arrays, where)]
-
-    def _checked(self, ids: IntArray, where: str) -> IntArray:
-        if len(ids) == 0:
-            bos = self.tokenizer.bos_token_id
-            if bos is None:
-                raise PromptError(
-                    f"{where} has no tokens, and the tokenizer has no BOS token to start from. Leave empty prompts out, "
-                    "or set tokenizer.bos_token."
-                )
-            ids = np.array([bos], dtype=np.int64)
-        if self.vocab_size is not None and ids.max() >= self.vocab_size:
-            raise PromptError(
-                f"{where} holds the token {ids.max()}, outside vocab_size={self.vocab_size}. Is it the model's tokenizer? "
-                "vocab_size must be at least the number of its tokens."
-            )
-        return ids
-
-    def _fit(self, ids: IntArray, where: Callable[[], str]) -> IntArray | None:
-        """The ids shortened to the limit; None where the prompt is to be dropped."""
-        if self._limit is None or len(ids) <= self._limit:
-            return ids
-        if self.prompts_too_long == "drop":
-            return None
-        if self.prompts_too_long == "error":
-            raise PromptError(
-                f"{where()} has {len(ids)} tokens, more than max_prompt_tokens={self._limit}. Raise it, or choose what "
-                "becomes of long prompts with prompts_too_long='truncate_left', 'truncate_right' or 'drop'."
-            )
-        if self.prompts_too_long == "truncate_right":
-            return ids[: self._limit].copy()
-        head = len(self.prefix)
-        return np.concatenate([ids[:head], ids[len(ids) - self._limit + head :]])
-
-    def _read(self, row: Any, where: str) -> Prompt | None:
-        text, columns = self._split(row, where)
-        (ids,) = self._encode([text], [where])
-        fitted = self._fit(ids, lambda: where)
-        if fitted is None:
-            say_once(f"Prompts of {where.split(' ')[0]} longer than {self._limit} tokens are dropped.")
-            return None
-        return self._prompt(text, fitted, len(fitted) < len(ids), columns)
-
-    def _prompt(self, text: str, ids: IntArray, cut: bool, columns: Mapping[str, Any]) -> Prompt:
-        return Prompt(self.tokenizer.decode(ids, skip_special_tokens=True) if cut else text, ids, columns)
 
 
 class PromptStream:
     """The prompts that one sub-environment draws, one after the other, from its own random generator.
 
-    ``state()`` is made of JSON values and ``set_state`` continues from it exactly: a finite source needs the generator's
-    state, an endless one is replayed from the seed it was started with.
+    ``state()`` is made of JSON values, and ``set_state`` continues from it exactly: a finite source needs the
+    generator's state alone, an endless one is replayed from the seed it was started with.
     """
 
     def __init__(self, source: PromptSource, rng: np.random.Generator):
@@ -284,7 +208,7 @@ class PromptStream:
         self._rows: Iterator[Any] | None = None
 
     def draw(self) -> Prompt:
-        """The next prompt.
+        """The next prompt: a uniform draw from a finite source.
 
         Raises:
             PromptError: if an endless stream ends, or yields something that is no prompt.
@@ -293,12 +217,14 @@ class PromptStream:
             self.drawn += 1
             return self.source[int(self.rng.integers(len(self.source)))]
         for _ in range(MOST_DROPPED_IN_A_ROW):
-            prompt = self.source._read(self._next_row(), f"prompt {self.drawn} of the generator function")
+            where = f"Prompt {self.drawn} of the generator function"
+            prompt = self.source.read_or_drop(self._next_row(), where)
             if prompt is not None:
                 return prompt
+            say_once(f"{where}, perhaps others too, is longer than max_prompt_tokens and was dropped.")
         raise PromptError(
-            f"The generator function's last {MOST_DROPPED_IN_A_ROW} prompts were all longer than max_prompt_tokens and "
-            "were dropped. Raise max_prompt_tokens."
+            f"The generator function's last {MOST_DROPPED_IN_A_ROW} prompts were all longer than "
+            "max_prompt_tokens and were dropped. Raise max_prompt_tokens."
         )
 
     def _next_row(self) -> Any:
@@ -311,8 +237,8 @@ class PromptStream:
             row = next(self._rows)
         except StopIteration:
             raise PromptError(
-                f"The generator function f(rng) ended after {self.drawn} prompts. Let it yield without end, or give it "
-                "no argument: then it is read once, like a list."
+                f"The generator function f(rng) ended after {self.drawn} prompts. Let it yield without end, "
+                "or give it no argument: then it is read once, like a list."
             ) from None
         self.drawn += 1
         return row
@@ -322,24 +248,12 @@ class PromptStream:
         return {"rng": self.rng.bit_generator.state, "seed": self.seed, "drawn": self.drawn}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from ``state()``, also of another process."""
+        """Continue from a ``state()``, also of another process."""
         self.rng.bit_generator.state = state["rng"]
         self.seed, self.drawn, self._rows = state["seed"], state["drawn"], None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_rows": None}  # a running generator can be neither pickled nor copied
-
-
-def leading_special_ids(tokenizer: Any) -> list[int]:
-    """The special tokens that the tokenizer puts before a text: ``[bos]``, or ``[]`` (GPT-2 puts none)."""
-    encoding = tokenizer("a", return_special_tokens_mask=True)
-    ids: list[int] = []
-    for token, special in zip(encoding["input_ids"], encoding["special_tokens_mask"]):
-        ends = token == tokenizer.eos_token_id and token != tokenizer.bos_token_id
-        if not special or ends:
-            break
-        ids.append(token)
-    return ids
 
 
 def read_rows(path: Path) -> tuple[list[Any], list[int]]:
@@ -349,24 +263,17 @@ def read_rows(path: Path) -> tuple[list[Any], list[int]]:
         PromptError: for a missing file, another suffix, or a line that is not JSON, with its number.
     """
     kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    if kind not in (".jsonl", ".txt"):
-        raise PromptError(
-            f"{path} is not a .jsonl[.gz] or .txt[.gz] file. Give such a path, or a list of prompts."
-        )
-    if not path.is_file():
-        raise PromptError(
-            f"{path} does not exist. Give the path of a .jsonl[.gz] or .txt[.gz] file of prompts."
-        )
-    rows, lines = [], []
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            try:
+    if kind not in (".jsonl", ".txt") or not path.is_file():
+        what = "does not exist" if kind in (".jsonl", ".txt") else "is no file of prompts"
+        raise PromptError(f"{path} {what}. Give the path of a .jsonl[.gz] or .txt[.gz] file, or a list.")
+    rows, lines, number = [], [], 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            for number, raw in enumerate(file, 1):
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
                 if line.strip():
                     rows.append(json.loads(line) if kind == ".jsonl" else line)
                     lines.append(number)
-            except ValueError as error:  # of json, and UnicodeDecodeError
-                raise PromptError(
-                    f"{path}, line {number}, cannot be read: {error}. Repair or remove the line."
-                ) from None
+    except (ValueError, EOFError, OSError) as error:  # not JSON, not UTF-8, a gzip file cut short
+        raise PromptError(f"{path}, line {number}, cannot be read: {error}. Repair or remove it.") from error
     return rows, lines

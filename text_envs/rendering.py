@@ -48,7 +48,7 @@ class TextRenderer:
         return text if self.render_mode == "ansi" else image_of(text)
 
     def show(self, episodes: TextEpisodes, row: int, score: float | None = None) -> None:
-        """In ``human`` mode, print how the row stands; once its episode has ended, its score on a line of its own."""
+        """In ``human`` mode, print how the row stands; after its last token also its score."""
         if self.render_mode == "human":
             end = "" if score is None else f"\n{score:+.4g}\n"
             print(f"\r{self.text(episodes, row)}", end=end, flush=True)

@@ -18,8 +18,8 @@ class TextVecEnv(VecEnv):
     """A `TextVectorEnv` behind Stable-Baselines3's ``VecEnv``.
 
     It switches the environment to SAME_STEP autoreset, which is SB3's: ``infos[i]`` of an ended episode holds
-    ``"completion"``, ``"terminal_observation"`` and ``"TimeLimit.truncated": False``. Wrap it in SB3's ``VecMonitor`` for
-    episode statistics.
+    ``"completion"``, ``"terminal_observation"`` and ``"TimeLimit.truncated": False``. Wrap it in SB3's
+    ``VecMonitor`` for episode statistics.
 
     Attributes:
         can_rest: True: an action of -1 rests its row (`TextVectorEnv`).
@@ -42,7 +42,7 @@ class TextVecEnv(VecEnv):
         self.venv.defer_scores = defer
 
     def collect_scores(self) -> FloatArray:
-        """The scores held by ``defer_scores``, float64, in the order their episodes ended: by step, then by row."""
+        """The scores held by ``defer_scores``, float64, in the order episodes ended: by step, by row."""
         return self.venv.collect_scores()
 
     def action_masks(self) -> BoolArray:
@@ -53,11 +53,8 @@ class TextVecEnv(VecEnv):
         """Reset all rows with the seeds of ``seed()`` and the options of ``set_options()``, each used once."""
         options = {"prompt": [(options or {}).get("prompt") for options in self._options]}
         obs, infos = self.venv.reset(seed=self._seeds, options=options)
-        masks = infos.get("action_mask")
-        self.reset_infos = [
-            {} if masks is None else {"action_mask": mask}
-            for mask in (masks if masks is not None else obs["input_ids"])
-        ]
+        masks = infos.get("action_mask", ())
+        self.reset_infos = [{"action_mask": mask} for mask in masks] or [{} for _ in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
         return obs
@@ -68,7 +65,7 @@ class TextVecEnv(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         obs, rewards, dones, _, vector_infos = self.venv.step(self._actions)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        for row in np.flatnonzero(dones):
+        for row in np.flatnonzero(dones).tolist():
             infos[row] = {
                 "completion": vector_infos["final_info"]["completion"][row],
                 "terminal_observation": vector_infos["final_obs"][row],

@@ -1,11 +1,9 @@
-"""TextTask: what the constructor arguments of an environment mean, worked out once and shared by all its episodes."""
+"""TextTask: what the arguments of an environment mean, worked out once and shared by all its episodes."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +11,10 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from reward_models import make
+from text_envs.encoding import TooLong
 from text_envs.masks import AllowedTokens, TokenMask
-from text_envs.prompts import PromptSource, TooLong
+from text_envs.prompts import PromptSource
+from text_envs.tokenizer import decode, find_eos, load_tokenizer
 from text_envs.tokens import IntArray, TokenBatch
 
 
@@ -27,12 +27,14 @@ class TextTask:
         reward_model: a name, ``"module:attr"``, callable or object: see `reward_models.make`.
         max_new_tokens: the response ends, scored, after so many tokens.
         stop: strings that end the response when they appear in its text.
-        eos_token_id: the token, or tokens, that end the response. None: as ``generation_config.json`` in the tokenizer's
-            folder says, else the tokenizer's EOS, else none: episodes then end at a stop string or at the length.
-        vocab_size: V, the number of actions. None: the highest id of the tokenizer + 1. Give the model's where it is
-            larger; a policy with more logits than V leaves the rest out.
+        eos_token_id: the token, or tokens, that end the response. None: as ``generation_config.json`` in the
+            tokenizer's folder says, else the tokenizer's EOS, else none: episodes then end at a stop string
+            or at the length.
+        vocab_size: V, the number of actions. None: the highest id of the tokenizer + 1. Give the model's
+            where it is larger; a policy with more logits than V leaves the rest out.
         allowed_tokens: see `text_envs.masks.TokenMask`.
-        default_model: the Hugging Face folder that a policy starts from when the user names no model, or None.
+        default_model: the Hugging Face folder that a policy starts from when the user names no model, or
+            None.
 
     Attributes:
         max_length: L = max_prompt_tokens + max_new_tokens.
@@ -40,8 +42,8 @@ class TextTask:
         masks_actions: whether ``allowed_tokens`` restricts anything.
         optimum: the best mean score that any policy can reach, where it is known, else None.
 
-    Nothing in a task changes while episodes run, so deep copies of an environment share it, reward model included.
-    A subclass may override `interject` to let the environment speak.
+    Nothing in a task changes while episodes run, so deep copies of an environment share it, reward model
+    included. A subclass may override `interject` to let the environment speak.
     """
 
     optimum: float | None = None
@@ -89,7 +91,7 @@ class TextTask:
             None if allowed_tokens is None else TokenMask(allowed_tokens, self.tokenizer, self.vocab_size)
         )
         self.default_model = None if default_model is None else os.fspath(default_model)
-        # A stop string spans at most as many tokens as it has bytes; some slack for tokens that print nothing.
+        # A stop string spans at most as many tokens as it has bytes, and a few that print nothing.
         self._stop_window = max((len(text.encode()) for text in self.stop), default=0) + 4
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TextTask:
@@ -117,13 +119,13 @@ class TextTask:
 
     def decode(self, sequences: Sequence[Sequence[int]]) -> list[str]:
         """The texts of token sequences, special tokens left out."""
-        return self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
+        return decode(self.tokenizer, sequences)
 
     def interject(self, batch: TokenBatch, rows: IntArray) -> None:
-        """Called after the policy's tokens, with the rows [k] whose episodes go on: append the environment's own here.
+        """Called after the policy's tokens, with the rows [k] that go on: append the environment's own.
 
-        Use ``batch.append(rows, tokens, chosen=False)``. They count towards ``max_new_tokens``: leave room for at least
-        one token of the policy. The default says nothing.
+        Use ``batch.append(rows, tokens, chosen=False)``. They count towards ``max_new_tokens``: leave room
+        for at least one token of the policy. The default says nothing.
         """
 
     def stopped(self, batch: TokenBatch, rows: IntArray) -> npt.NDArray[np.bool_]:
@@ -144,51 +146,3 @@ class TextTask:
         """The text up to its first stop string."""
         ends = [text.find(stop) for stop in self.stop if stop in text]
         return text[: min(ends)] if ends else text
-
-
-def load_tokenizer(tokenizer: Any) -> Any:
-    """A tokenizer object as it is; of a folder or name, the tokenizer it holds.
-
-    A folder with ``tokenizer.json`` needs no torch.
-    """
-    if not isinstance(tokenizer, (str, os.PathLike)):
-        if not callable(getattr(tokenizer, "batch_decode", None)):
-            raise TypeError(
-                f"tokenizer is a {type(tokenizer).__name__}. Give a Hugging Face tokenizer, or the folder of one."
-            )
-        return tokenizer
-    name = os.fspath(tokenizer)
-    if os.path.isfile(os.path.join(name, "tokenizer.json")):
-        from transformers import PreTrainedTokenizerFast
-
-        return PreTrainedTokenizerFast.from_pretrained(name)
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"No tokenizer at {name!r}: {error}. Give a folder with tokenizer.json, or a tokenizer object."
-        ) from error
-
-
-def find_eos(tokenizer: Any, eos_token_id: int | Sequence[int] | None, vocab_size: int) -> tuple[int, ...]:
-    """The ids that end a response, sorted.
-
-    Raises:
-        ValueError: for an id outside the vocabulary.
-    """
-    eos = eos_token_id
-    if eos is None:
-        generation = Path(str(getattr(tokenizer, "name_or_path", None) or "")) / "generation_config.json"
-        if generation.is_file():
-            eos = json.loads(generation.read_text()).get("eos_token_id")
-    if eos is None:
-        eos = tokenizer.eos_token_id
-    ids = () if eos is None else tuple(sorted({eos} if isinstance(eos, int) else {int(i) for i in eos}))
-    if ids and not 0 <= min(ids) <= max(ids) < vocab_size:
-        raise ValueError(
-            f"eos_token_id={list(ids)} is outside the vocabulary of {vocab_size}. Give ids of this tokenizer, or a "
-            "larger vocab_size."
-        )
-    return ids

@@ -16,8 +16,9 @@ class TokenBatch:
     Attributes:
         input_ids: int64 ``[n, max_length]``, ``filler_id`` beyond each row's length.
         attention_mask: int8 ``[n, max_length]``, 1 on tokens, 0 on padding.
-        action_mask: bool ``[n, max_length]``, True on the tokens that the policy chose. Prompt tokens, padding and
-            tokens that an environment appended of its own are False, so that a loss can leave them out.
+        action_mask: bool ``[n, max_length]``, True on the tokens that the policy chose. Prompt tokens,
+            padding and tokens that an environment appended of its own are False, so that a loss can leave
+            them out.
         lengths: int64 ``[n]``, tokens in the row so far.
         prompt_lengths: int64 ``[n]``, how many of them are the prompt.
     """
@@ -63,6 +64,7 @@ class TokenBatch:
         """Copies of ``input_ids`` and ``attention_mask``: the caller may keep and change them."""
         return {"input_ids": self.input_ids.copy(), "attention_mask": self.attention_mask.copy()}
 
-    def observation_of(self, row: int) -> dict[str, np.ndarray]:
-        """The observation of one row, each array ``[max_length]``."""
-        return {"input_ids": self.input_ids[row].copy(), "attention_mask": self.attention_mask[row].copy()}
+    def observations(self, rows: IntArray) -> list[dict[str, np.ndarray]]:
+        """The observation of each of ``rows`` by itself, arrays ``[max_length]``; copies."""
+        ids, masks = self.input_ids[rows], self.attention_mask[rows]
+        return [{"input_ids": row_ids, "attention_mask": mask} for row_ids, mask in zip(ids, masks)]

@@ -27,11 +27,13 @@ REST = -1
 class TextVectorEnv(TaskAttributes, VectorEnv):
     """n text episodes as one Gymnasium vector environment.
 
-    Equals n `TextGenerationEnv` in a ``gymnasium.vector.SyncVectorEnv``, token for token and info for info, under each
-    autoreset mode; sub-environment i is seeded ``seed + i``. All episodes that end on one step are scored in one call.
+    Equals n `TextGenerationEnv` in a ``gymnasium.vector.SyncVectorEnv``, token for token and info for info,
+    under each autoreset mode; sub-environment i is seeded ``seed + i``. All episodes that end on one step are
+    scored in one call.
 
-    An action of -1 rests its row: no token, reward 0.0, not done. An agent that wants exactly so many episodes can let
-    rows idle (under ``DISABLED``, also rows that have ended; under ``NEXT_STEP`` a rested row is not yet reset).
+    An action of -1 rests its row: no token, reward 0.0, not done. An agent that wants exactly so many
+    episodes can let rows idle (under ``DISABLED``, also rows that have ended; under ``NEXT_STEP`` a rested
+    row is not yet reset).
 
     Args:
         num_envs: n.
@@ -78,7 +80,7 @@ class TextVectorEnv(TaskAttributes, VectorEnv):
     def autoreset_mode(self, mode: AutoresetMode | str) -> None:
         self.metadata = {**METADATA, "autoreset_mode": AutoresetMode(mode)}
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The generator of each sub-environment."""
         for row in range(self.num_envs):
@@ -114,7 +116,7 @@ class TextVectorEnv(TaskAttributes, VectorEnv):
         if isinstance(seed, (int, np.integer)):
             seeds = [int(seed) + row for row in range(self.num_envs)]
         prompts = self._spread(options.get("prompt"), "prompts")
-        for row in rows:
+        for row in rows.tolist():
             self._seed_row(row, seeds[row])
         self._due[rows] = False
         self.episodes.reset(rows, [prompts[row] for row in rows])
@@ -157,8 +159,8 @@ class TextVectorEnv(TaskAttributes, VectorEnv):
         rows = self.episodes.all_rows if acting.all() else np.flatnonzero(acting)
         if not self.episodes.running[rows].all():
             raise gym.error.ResetNeeded(
-                f"Rows {rows[~self.episodes.running[rows]].tolist()} have no running episode. Call reset() first; under "
-                "DISABLED autoreset with options={'reset_mask': ...}."
+                f"Rows {rows[~self.episodes.running[rows]].tolist()} have no running episode. Call reset() "
+                "first; under DISABLED autoreset with options={'reset_mask': ...}."
             )
         ended, completions = self.episodes.step(rows, actions[rows])
         if completions:
@@ -175,12 +177,14 @@ class TextVectorEnv(TaskAttributes, VectorEnv):
         array = np.asarray(actions)
         if array.shape != (self.num_envs,) or array.dtype.kind not in "iu":
             raise gym.error.InvalidAction(
-                f"Actions are {array.dtype} of shape {array.shape}. Give {self.num_envs} integers, one token for each row."
+                f"Actions are {array.dtype} of shape {array.shape}. Give {self.num_envs} integers, one for "
+                "each row."
             )
         if array.min() < REST or array.max() >= self.task.vocab_size:
             row = int(np.flatnonzero((array < REST) | (array >= self.task.vocab_size))[0])
             raise gym.error.InvalidAction(
-                f"Action {array[row]} of row {row} is no token. Give integers in {self.single_action_space}, or -1 to rest."
+                f"Action {array[row]} of row {row} is no token. Give integers in {self.single_action_space}, "
+                "or -1 to rest the row."
             )
         return array.astype(np.int64, copy=False)
 
@@ -191,18 +195,18 @@ class TextVectorEnv(TaskAttributes, VectorEnv):
         return self.episodes.scores(completions)
 
     def collect_scores(self) -> FloatArray:
-        """The scores held by ``defer_scores``, float64, in the order their episodes ended: by step, then by row."""
+        """The scores held by ``defer_scores``, float64, in the order episodes ended: by step, then by row."""
         scores = self.episodes.scores(self._unscored)
         self._unscored = []
         return scores
 
     def _finish(self, ended: IntArray, completions: list[Completion], infos: dict[str, Any]) -> None:
-        """Tell of the ended rows in ``infos`` as SyncVectorEnv does, and reset them where the mode says when."""
+        """Tell of the ended rows in ``infos`` as SyncVectorEnv does, and reset them when the mode says."""
         there = np.zeros(self.num_envs, dtype=np.bool_)
         there[ended] = True
         told = {"completion": objects(self.num_envs, ended, completions), "_completion": there}
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
-            final = [self.episodes.tokens.observation_of(row) for row in ended]
+            final = self.episodes.tokens.observations(ended)
             infos["final_obs"], infos["_final_obs"] = objects(self.num_envs, ended, final), there.copy()
             infos["final_info"], infos["_final_info"] = told, there.copy()
             self._restart(ended)
@@ -253,6 +257,7 @@ def checked_mask(mask: Any, n: int) -> BoolArray:
         raise TypeError(f"options['reset_mask'] is {type(mask).__name__}. Give a numpy array of bool.")
     if mask.shape != (n,) or not mask.any():
         raise ValueError(
-            f"options['reset_mask'] has shape {mask.shape} and {int(mask.sum())} True. Give {n} values, at least one True."
+            f"options['reset_mask'] has shape {mask.shape} and {int(mask.sum())} True. Give {n} values, one "
+            "or more True."
         )
     return mask

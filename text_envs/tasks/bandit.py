@@ -27,8 +27,8 @@ class BanditEnv(TextGenerationEnv):
     """A multi-armed bandit in the shape of text generation.
 
     ## Description
-    The smallest text environment. With a penalty of beta for the KL to a reference policy, the best policy is known in
-    closed form: reference x exp(reward / beta) / Z.
+    The smallest text environment. With a penalty of beta for the KL to a reference policy, the best policy is
+    known in closed form: reference x exp(reward / beta) / Z.
 
     ## Action Space
     ``Discrete(len(rewards))``: the letter ``a`` is token 0, ``b`` token 1, and so on.

@@ -26,7 +26,8 @@ class CountLetterEnv(TextGenerationEnv):
     """Write the target letter again and again.
 
     ## Description
-    The same token is right in every state: what is learned is credit for a reward that comes once, at the end.
+    The same token is right in every state: what is learned is credit for a reward that comes once, at the
+    end.
 
     ## Action Space
     ``Discrete(len(letters))``: the next letter.
@@ -35,7 +36,8 @@ class CountLetterEnv(TextGenerationEnv):
     As `TextGenerationEnv`, with L = 1 + ``length``.
 
     ## Rewards
-    At the end, the share of the response's letters that are ``target``. The optimum is 1; chance is ``1 / len(letters)``.
+    At the end, the share of the response's letters that are ``target``. The optimum is 1; chance is ``1 /
+    len(letters)``.
 
     ## Starting State
     One letter, any.

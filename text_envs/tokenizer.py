@@ -1,0 +1,115 @@
+"""What the environments need to know of a Hugging Face tokenizer."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def load_tokenizer(tokenizer: Any) -> Any:
+    """A tokenizer object as it is; of a folder or name, the tokenizer it holds.
+
+    A folder with ``tokenizer.json`` needs no torch.
+
+    Raises:
+        ValueError: if there is none.
+        TypeError: for an object that is no tokenizer.
+    """
+    if not isinstance(tokenizer, (str, os.PathLike)):
+        if not callable(getattr(tokenizer, "batch_decode", None)):
+            raise TypeError(
+                f"tokenizer is a {type(tokenizer).__name__}. Give a Hugging Face tokenizer, or its folder."
+            )
+        return tokenizer
+    name = os.fspath(tokenizer)
+    if os.path.isfile(os.path.join(name, "tokenizer.json")):
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast.from_pretrained(name)
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"No tokenizer at {name!r}: {error}. Give a folder with tokenizer.json, or a tokenizer object."
+        ) from error
+
+
+def find_eos(tokenizer: Any, eos_token_id: int | Sequence[int] | None, vocab_size: int) -> tuple[int, ...]:
+    """The ids that end a response, sorted: as given, else of ``generation_config.json``, else the tokenizer.
+
+    Raises:
+        ValueError: for an id outside the vocabulary.
+    """
+    eos = eos_token_id
+    if eos is None:
+        generation = Path(str(getattr(tokenizer, "name_or_path", None) or "")) / "generation_config.json"
+        if generation.is_file():
+            eos = json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id")
+    if eos is None:
+        eos = tokenizer.eos_token_id
+    ids = (
+        () if eos is None else tuple(sorted({int(i) for i in (eos if isinstance(eos, Sequence) else [eos])}))
+    )
+    if ids and not 0 <= ids[0] <= ids[-1] < vocab_size:
+        raise ValueError(
+            f"eos_token_id={list(ids)} is outside the vocabulary of {vocab_size}. Give ids of this "
+            "tokenizer, or a larger vocab_size."
+        )
+    return ids
+
+
+def decode(tokenizer: Any, sequences: Sequence[Sequence[int]]) -> list[str]:
+    """The texts of token sequences, special tokens left out.
+
+    A fast tokenizer with nothing to clean up decodes the batch in one call: half the time of ``batch_decode``.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or tokenizer.clean_up_tokenization_spaces or customizes_decoding(type(tokenizer)):
+        return tokenizer.batch_decode(sequences, skip_special_tokens=True)
+    return backend.decode_batch(sequences, skip_special_tokens=True)
+
+
+@functools.cache
+def customizes_decoding(tokenizer_class: type[Any]) -> bool:
+    """Whether a tokenizer class decodes otherwise than ``PreTrainedTokenizerFast``."""
+    from transformers import PreTrainedTokenizerFast as Fast
+
+    names = ("decode", "batch_decode", "_decode")
+    return any(getattr(tokenizer_class, name) is not getattr(Fast, name) for name in names)
+
+
+def leading_special_ids(tokenizer: Any) -> list[int]:
+    """The special tokens that the tokenizer puts before a text: ``[bos]``, or ``[]`` (GPT-2 puts none)."""
+    encoding = tokenizer("a", return_special_tokens_mask=True)
+    ids: list[int] = []
+    for token, special in zip(encoding["input_ids"], encoding["special_tokens_mask"]):
+        ends = token == tokenizer.eos_token_id and token != tokenizer.bos_token_id
+        if not special or ends:
+            break
+        ids.append(token)
+    return ids
+
+
+def token_id(token: int | str, tokenizer: Any, vocab_size: int) -> int:
+    """The id of a token given as an id, as its string in the vocabulary, or as text that encodes to it alone.
+
+    Raises:
+        ValueError: if it is not one token, or outside the vocabulary.
+    """
+    if isinstance(token, str):
+        vocabulary = tokenizer.get_vocab()
+        ids = (
+            [vocabulary[token]] if token in vocabulary else tokenizer.encode(token, add_special_tokens=False)
+        )
+        if len(ids) != 1:
+            raise ValueError(f"{token!r} is {len(ids)} tokens, {ids}. Name single tokens, or give their ids.")
+        token = int(ids[0])
+    if not 0 <= token < vocab_size:
+        raise ValueError(f"Token {token} is outside the vocabulary of {vocab_size}. Give ids below it.")
+    return int(token)
