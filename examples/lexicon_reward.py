@@ -38,13 +38,10 @@ def load(path: str) -> dict[str, float]:
         raise ValueError(
             f"No lexicon at {path!r}: set the environment variable LEXICON to a .jsonl[.gz] file"
         )
+    opener = gzip.open if path.endswith(".gz") else open
     try:
-        with (
-            gzip.open(path, "rt", encoding="utf-8")
-            if path.endswith(".gz")
-            else Path(path).open(encoding="utf-8") as lines
-        ):
+        with opener(path, "rt", encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines]
         return {str(row["text"]).lower(): float(row["score"]) for row in rows}
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path}: {error!r}; each line needs a text and a score") from error
