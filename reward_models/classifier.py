@@ -1,0 +1,250 @@
+"""Any Hugging Face sequence classifier as a reward model."""
+
+import copy
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+
+from reward_models.completion import Completion, RewardError, excerpt
+
+Output = Literal["logit", "log_odds", "probability"]
+# Batched and single scores may differ by rounding only; a wrong pooling position differs by far more.
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 2e-1}
+
+
+class Classifier:
+    """Scores with an `AutoModelForSequenceClassification`, in batches, by its own tokenizer and on its own device.
+
+    Range: "logit" and "log_odds" are unbounded, "probability" is [0, 1].
+
+    A score does not depend on the batch or its padding. Models that classify at the last token find it by looking
+    for the pad token, and so read a wrong one where pad is also EOS, or refuse batches where there is no pad. Here
+    rows are padded on the right with an id that occurs in none of them, and the model is told that this is the pad.
+    The first padded batch is compared with a row scored alone; a model for which they differ is run one by one.
+
+    Args:
+        model: a folder or hub id, or a loaded model.
+        tokenizer: a folder, id or tokenizer; by default the model's own. Required with a loaded model.
+        label: which label's score is the reward: its index, or its name in `config.id2label`. Not needed with one
+            label; with two it is the second by default.
+        output: "logit"; "log_odds", the label's log p - log(1 - p); or "probability".
+        template: the text that is judged, by "{prompt}" and "{response}"; "chat" for the tokenizer's chat template
+            of one user and one assistant message.
+        max_length: tokens; a longer text loses its beginning. By default what the tokenizer and the model allow.
+        batch_size: rows per forward pass.
+        device: "auto" takes CUDA where there is one.
+        dtype: of the weights, "float32", "bfloat16" or "float16".
+
+    Raises:
+        RewardError: the model cannot be loaded, or an argument does not fit it.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | PreTrainedModel,
+        tokenizer: Any = None,
+        label: int | str | None = None,
+        output: Output = "logit",
+        template: str = "{prompt}{response}",
+        max_length: int | None = None,
+        batch_size: int = 32,
+        device: str = "auto",
+        dtype: str = "float32",
+    ) -> None:
+        if output not in ("logit", "log_odds", "probability"):
+            raise RewardError(
+                f'classifier: output is {output!r}. Choose "logit", "log_odds" or "probability".'
+            )
+        if template != "chat" and "{response}" not in template:
+            raise RewardError(
+                f'classifier: template {template!r} leaves out the response. Put "{{response}}" in it.'
+            )
+        if batch_size < 1:
+            raise RewardError(f"classifier: batch_size is {batch_size}. Give at least 1.")
+        self.output, self.template, self.batch_size = output, template, batch_size
+        self.device = torch.device(
+            ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        )
+        self.model, self.tokenizer = _load(model, tokenizer, dtype)
+        self.model.to(self.device).eval()
+        self.label = _label_index(self.model.config, label)
+        self.max_length = max_length or _longest(self.model.config, self.model, self.tokenizer)
+        self._batches_agree: bool | None = None
+
+    def __repr__(self) -> str:
+        return f"Classifier({self.model.config.name_or_path!r})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Classifier":
+        return self  # the weights do not change, and environments copy their arguments
+
+    @torch.inference_mode()
+    def __call__(self, completions: Sequence[Completion]) -> np.ndarray:
+        """Scores, float64, shape [n]."""
+        rows = [self._encode(completion) for completion in completions]
+        by_length = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        scores = np.empty(len(rows))
+        for start in range(0, len(rows), self.batch_size):
+            batch = by_length[start : start + self.batch_size]
+            scores[batch] = self._score([rows[index] for index in batch])
+        return scores
+
+    def _encode(self, completion: Completion) -> list[int]:
+        """The token ids of the text that is judged."""
+        # Tokenizers refuse lone surrogates, which a decoded byte-level reply may hold.
+        prompt, response = (
+            text.encode("utf-8", "replace").decode() for text in (completion.prompt, completion.response)
+        )
+        if self.template == "chat":
+            messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        else:
+            fields = {"{prompt}": prompt, "{response}": response}
+            text = "".join(
+                fields.get(part, part) for part in re.split(r"(\{prompt\}|\{response\})", self.template)
+            )
+        row = self.tokenizer(
+            text,
+            truncation=self.max_length is not None,
+            max_length=self.max_length,
+            add_special_tokens=self.template != "chat",  # a chat template writes them itself
+        )["input_ids"]
+        return row or [self._token_for_nothing()]
+
+    def _token_for_nothing(self) -> int:
+        """What stands for an empty text, of which a model cannot make a score."""
+        known = self.tokenizer
+        ids = (known.bos_token_id, known.eos_token_id, known.cls_token_id, known.pad_token_id)
+        found = next((token for token in ids if token is not None), None)
+        if found is None:
+            raise RewardError(
+                f"{self!r}: the text to judge is empty, and its tokenizer has no special token to stand for it. "
+                f'Give a template that adds something, such as template="Reply: {{response}}".'
+            )
+        return found
+
+    def _score(self, rows: list[list[int]]) -> np.ndarray:
+        """Scores of token rows sorted by length, shape [n]."""
+        padded = len(rows[0]) < len(rows[-1])
+        if padded and self._batches_agree is False:
+            logits = torch.cat([self._logits([row]) for row in rows])
+        else:
+            logits = self._logits(rows)
+            if padded and self._batches_agree is None:
+                self._batches_agree = self._agree(logits[:1], self._logits(rows[:1]))
+                if not self._batches_agree:
+                    return self._score(rows)
+        return self._reward(logits).double().cpu().numpy()
+
+    def _agree(self, batched: torch.Tensor, alone: torch.Tensor) -> bool:
+        """Whether the most padded row scores as it does alone, but for rounding."""
+        tolerance = TOLERANCE.get(self.model.dtype, 1e-3)
+        agree = torch.allclose(batched, alone, rtol=tolerance, atol=tolerance)
+        if not agree:
+            warnings.warn(
+                f"{self!r} scores a text differently in a padded batch than alone; scoring one by one, which is slow.",
+                stacklevel=2,
+            )
+        return agree
+
+    def _logits(self, rows: list[list[int]]) -> torch.Tensor:
+        """float32 logits, shape [n, labels], of rows padded on the right with an id that none of them holds."""
+        width = max(map(len, rows))
+        embedded = self.model.get_input_embeddings().num_embeddings
+        config = self.model.config.get_text_config()
+        native = config.pad_token_id
+        used = set().union(*rows)
+        # A model's own pad goes first: RoBERTa derives positions from it.
+        free = (token for token in (native, *range(embedded)) if token is not None and 0 <= token < embedded)
+        filler = next((token for token in free if token not in used), None)
+        if filler is None and any(len(row) < width for row in rows):
+            return torch.cat([self._logits([row]) for row in rows])
+        ids = torch.tensor([row + [filler or 0] * (width - len(row)) for row in rows], device=self.device)
+        lengths = torch.tensor([len(row) for row in rows], device=self.device)
+        mask = (torch.arange(width, device=self.device) < lengths[:, None]).long()
+        try:
+            config.pad_token_id = -1 if filler is None else filler
+            return self.model(input_ids=ids, attention_mask=mask).logits.float()
+        finally:
+            config.pad_token_id = native
+
+    def _reward(self, logits: torch.Tensor) -> torch.Tensor:
+        """The wanted output of the wanted label, shape [n], from logits of shape [n, labels]."""
+        chosen = logits[:, self.label]
+        if self.output == "logit":
+            return chosen
+        exclusive = logits.shape[1] > 1 and self.model.config.problem_type != "multi_label_classification"
+        if exclusive:
+            others = [label for label in range(logits.shape[1]) if label != self.label]
+            chosen = chosen - logits[:, others].logsumexp(1)
+        return chosen if self.output == "log_odds" else chosen.sigmoid()
+
+
+def _load(model: Any, tokenizer: Any, dtype: str) -> tuple[Any, Any]:
+    """The model and a tokenizer of its own; RewardError where there is none, or no classification head."""
+    if dtype not in ("float32", "float16", "bfloat16"):
+        raise RewardError(f"classifier: dtype is {dtype!r}. Choose float32, bfloat16 or float16.")
+    missing: Any = ()
+    if isinstance(model, str | Path):
+        source = str(model)
+        try:
+            tokenizer = tokenizer if tokenizer is not None else source
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                source, dtype=getattr(torch, dtype), output_loading_info=True
+            )
+        except (OSError, ValueError) as error:
+            raise RewardError(
+                f"classifier: no sequence classifier could be loaded from {source!r}: {error}. Give a folder that "
+                f"save_pretrained wrote, with config.json, weights and tokenizer."
+            ) from error
+        missing = info["missing_keys"]
+        if missing:
+            raise RewardError(
+                f"classifier: {source!r} lacks the weights {sorted(missing)}; they would be random. "
+                f"Give a model that was trained and saved as a sequence classifier."
+            )
+    elif tokenizer is None:
+        raise RewardError("classifier: a loaded model comes without its tokenizer. Give tokenizer=... too.")
+    if isinstance(tokenizer, str | Path):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(tokenizer))
+        except (OSError, ValueError) as error:
+            raise RewardError(
+                f"classifier: no tokenizer could be loaded from {str(tokenizer)!r}: {error}. "
+                f"Save it into the model's folder, or give tokenizer=..."
+            ) from error
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.truncation_side = "left"  # what is judged stands at the end
+    return model, tokenizer
+
+
+def _label_index(config: Any, label: int | str | None) -> int:
+    """The column of the logits that `label` names."""
+    names = [str(config.id2label[index]) for index in range(config.num_labels)]
+    if label is None and len(names) <= 2:
+        return len(names) - 1
+    if isinstance(label, str) and label.lower() in [name.lower() for name in names]:
+        return [name.lower() for name in names].index(label.lower())
+    if isinstance(label, int) and 0 <= label < len(names):
+        return label
+    raise RewardError(f"classifier: label is {excerpt(label)}. Choose one of {names}, or its index.")
+
+
+def _longest(config: Any, model: Any, tokenizer: Any) -> int | None:
+    """The most tokens that the tokenizer and the model's positions allow; None for no limit."""
+    limits = [tokenizer.model_max_length] if tokenizer.model_max_length < 10**9 else []
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if positions and positions > 0:  # XLNet says -1
+        # RoBERTa and its kin start to count after the pad id.
+        taken = [
+            module.padding_idx + 1
+            for name, module in model.named_modules()
+            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+        ]
+        limits.append(positions - max(taken, default=0))
+    return min(limits, default=None)
