@@ -1,0 +1,256 @@
+"""Stage one of RLHF: supervised fine-tuning on demonstrations, pairs of a prompt and the response to imitate."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+import torch.nn.functional as F
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.utils import logging as transformers_logging
+
+from agents.demonstrations import IGNORED, DemonstrationEncoder, collate
+from agents.lm import load_causal_lm
+from agents.runs import clock
+from text_envs.tokenizer import load_tokenizer
+
+
+@dataclass
+class FineTuned:
+    """What `finetune` made.
+
+    Attributes:
+        model: the fine-tuned module, in eval mode.
+        tokenizer: its tokenizer.
+        folder: where both were written; None if nowhere.
+        train_loss: nats per response token, mean over the last tenth of the steps.
+        held_out_loss: nats per response token on `eval_demonstrations`; None without them.
+        steps, seconds: of training.
+        examples: demonstrations learned from. overlong: those left out because they exceed `max_length`.
+        stopped: whether `should_stop` ended it early.
+    """
+
+    model: PreTrainedModel
+    tokenizer: Any
+    folder: Path | None
+    train_loss: float
+    held_out_loss: float | None
+    steps: int
+    seconds: float
+    examples: int
+    overlong: int
+    stopped: bool
+
+
+def finetune(
+    model: Any,
+    demonstrations: Any,
+    tokenizer: Any = None,
+    output_dir: str | os.PathLike[str] | None = None,
+    *,
+    epochs: float = 3.0,
+    max_steps: int | None = None,
+    batch_size: int = 16,
+    learning_rate: float = 5e-5,
+    lr_schedule: str = "linear",
+    warmup_steps: int = 0,
+    weight_decay: float = 0.0,
+    max_length: int | None = None,
+    prompt_field: str = "prompt",
+    response_field: str = "response",
+    eos_token_id: int | Sequence[int] | None = None,
+    eval_demonstrations: Any = None,
+    seed: int = 0,
+    device: str = "auto",
+    should_stop: Callable[[], bool] | None = None,
+    progress: TextIO | None = sys.stderr,
+) -> FineTuned:
+    """Fine-tune a causal LM on demonstrations: the loss stands on the response and its EOS, never on the prompt.
+
+    A prompt is encoded as the environments encode it, a response without special tokens, and the EOS that ends
+    episodes is appended, so that the model learns to end. Trains with `transformers.Trainer`.
+
+    Args:
+        model: folder or hub id of a causal LM, a transformers config or its dict (random weights), or a module.
+        demonstrations: list of dicts, path to a `.jsonl[.gz]`, or `datasets.Dataset`.
+        tokenizer: tokenizer or its folder; None: the model's folder.
+        output_dir: gets a plain Hugging Face folder, model and tokenizer; None: nothing is written.
+        epochs: passes over the demonstrations; 3 (transformers' default; Ouyang et al. 2022 use 16).
+        max_steps: optimiser steps instead of epochs.
+        batch_size: demonstrations per step.
+        learning_rate: its peak; 5e-5 (transformers' default); small models bear 1e-3.
+        lr_schedule: after warm-up: "linear" to 0, "cosine" to 0, or "constant".
+        max_length: longest prompt plus response in tokens; longer ones are left out, and said. None: what the
+            model's positions allow.
+        eos_token_id: as the environments' argument; the tokenizer's own EOS is preferred where several end.
+        eval_demonstrations: held out, in the same format.
+        seed: of the order, dropout, and random weights. Sets the global generators, as Trainer does.
+        device: "auto" uses a GPU where there is one; "cpu" never.
+        should_stop: asked after each step; True ends training there, and what was learned is kept.
+        progress: gets a line every few seconds; None: silence.
+
+    Raises:
+        PromptError: a row that is no demonstration, with its file and line.
+        ValueError: no demonstration is short enough; arguments that do not fit.
+    """
+    if lr_schedule not in ("linear", "cosine", "constant"):
+        raise ValueError(f"lr_schedule={lr_schedule!r} is not known. Use linear, cosine or constant.")
+    torch.manual_seed(seed)
+    tokenizer = load_tokenizer(tokenizer if tokenizer is not None else _own_tokenizer(model))
+    encode = DemonstrationEncoder(tokenizer, prompt_field, response_field, eos_token_id)
+    with no_progress_bars():
+        lm = load_causal_lm(model, encode.vocab_size, max_length or 512)
+    _check_vocabulary(lm, encode.vocab_size)
+    limit = _length_limit(lm, max_length)
+    examples, overlong = encode(demonstrations, limit)
+    held_out = encode(eval_demonstrations, limit)[0] if eval_demonstrations is not None else None
+    progress_callback = _Progress(should_stop or (lambda: False), progress)
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = TrainingArguments(
+            output_dir=scratch,
+            num_train_epochs=epochs,
+            max_steps=max_steps or -1,
+            per_device_train_batch_size=batch_size,
+            learning_rate=learning_rate,
+            lr_scheduler_type="constant_with_warmup" if lr_schedule == "constant" else lr_schedule,
+            warmup_steps=warmup_steps,
+            weight_decay=weight_decay,
+            train_sampling_strategy="group_by_length",
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            use_cpu=device == "cpu",
+            seed=seed,
+            save_strategy="no",
+            logging_steps=1,
+            logging_nan_inf_filter=False,
+            report_to=[],
+            disable_tqdm=True,
+        )
+        trainer = Trainer(
+            model=lm,
+            args=arguments,
+            train_dataset=examples,  # type: ignore[arg-type]
+            data_collator=collate,
+            callbacks=[progress_callback],
+        )
+        trainer.remove_callback(PrinterCallback)
+        started = time.perf_counter()
+        trainer.train()
+    lm.eval()
+    _set_eos(lm, encode.eos_token_ids)
+    last_losses = progress_callback.losses[-max(1, len(progress_callback.losses) // 10) :]
+    result = FineTuned(
+        model=lm,
+        tokenizer=tokenizer,
+        folder=None if output_dir is None else Path(output_dir),
+        train_loss=sum(last_losses) / max(len(last_losses), 1),
+        held_out_loss=None if held_out is None else response_loss(lm, held_out, batch_size),
+        steps=trainer.state.global_step,
+        seconds=time.perf_counter() - started,
+        examples=len(examples),
+        overlong=overlong,
+        stopped=progress_callback.stopped,
+    )
+    if result.folder is not None:
+        with no_progress_bars():
+            lm.save_pretrained(result.folder)
+            tokenizer.save_pretrained(result.folder)
+    return result
+
+
+@torch.no_grad()
+def response_loss(
+    model: PreTrainedModel, examples: Sequence[Mapping[str, list[int]]], batch_size: int
+) -> float:
+    """Mean negative log-likelihood of the response tokens, in nats; every token counts the same."""
+    total, count = 0.0, 0
+    ordered = sorted(examples, key=lambda example: len(example["input_ids"]))
+    for start in range(0, len(ordered), batch_size):
+        batch = {
+            key: tensor.to(model.device)
+            for key, tensor in collate(ordered[start : start + batch_size]).items()
+        }
+        labels = batch.pop("labels")[:, 1:]
+        logits = model(**batch).logits[:, :-1].float()
+        total += float(F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="sum"))
+        count += int((labels != IGNORED).sum())
+    return total / count
+
+
+class _Progress(TrainerCallback):
+    """Keeps the losses, says how it goes every few seconds, and ends training when asked."""
+
+    def __init__(self, should_stop: Callable[[], bool], file: TextIO | None, seconds: float = 2.0):
+        self.should_stop, self.file, self.seconds = should_stop, file, seconds
+        self.losses: list[float] = []
+        self.stopped = False
+        self.start = self.said = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.should_stop():
+            self.stopped = control.should_training_stop = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if "loss" not in (logs or {}):
+            return
+        self.losses.append(float(logs["loss"]))
+        now, step, steps = time.perf_counter(), state.global_step, state.max_steps
+        if self.file is not None and (now - self.said >= self.seconds or step == steps):
+            self.said, elapsed = now, now - self.start
+            left = f"{clock(elapsed)} + {clock(elapsed * (steps - step) / step)} to go"
+            print(
+                f"step {step:>5} of {steps}   loss {self.losses[-1]:.3f}   {left}", file=self.file, flush=True
+            )
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keeps transformers from drawing a bar for each file it reads or writes."""
+    enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            transformers_logging.enable_progress_bar()
+
+
+def _own_tokenizer(model: Any) -> str:
+    folder = model if isinstance(model, (str, os.PathLike)) else getattr(model, "name_or_path", None)
+    if not folder:
+        raise ValueError(
+            "tokenizer is not given, and the model is no folder that could hold one. Give tokenizer."
+        )
+    return os.fspath(folder)
+
+
+def _check_vocabulary(model: PreTrainedModel, vocab_size: int) -> None:
+    known = model.get_input_embeddings().weight.shape[0]
+    if known < vocab_size:
+        raise ValueError(
+            f"The model knows {known} tokens, its tokenizer has {vocab_size}: they do not belong together. "
+            "Give the model's own tokenizer, or resize the model with resize_token_embeddings."
+        )
+
+
+def _length_limit(model: PreTrainedModel, max_length: int | None) -> int:
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+    if max_length is not None and max_length > positions:
+        raise ValueError(f"max_length={max_length} exceeds the model's {positions} positions. Lower it.")
+    return int(min(max_length or positions, positions, 1 << 20))
+
+
+def _set_eos(model: PreTrainedModel, eos_token_ids: Sequence[int]) -> None:
+    """Let `generate`, and environments on the saved folder, end where the demonstrations ended."""
+    if model.generation_config is not None and eos_token_ids:
+        single = len(eos_token_ids) == 1
+        model.generation_config.eos_token_id = eos_token_ids[0] if single else list(eos_token_ids)
