@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from reward_models import Completion, score
+from text_envs.completions import LazyCompletion, ResponseTexts
 from text_envs.prompts import Prompt, PromptSource, PromptStream
 from text_envs.task import TextTask
 from text_envs.tokens import IntArray, TokenBatch
 
 BoolArray = npt.NDArray[np.bool_]
-FINISH_REASONS: tuple[Any, ...] = (None, "eos", "stop", "length")
-EOS, STOP, LENGTH = 1, 2, 3
+FinishReason = Literal["eos", "stop", "length"]
+FINISH_REASONS: tuple[FinishReason, ...] = ("length", "length", "stop", "eos")  # of 1, 2, 3; 0: not finished
+LENGTH, STOP, EOS = 1, 2, 3  # where more than one holds, the highest
 
 
 class TextEpisodes:
@@ -30,6 +32,7 @@ class TextEpisodes:
     def __init__(self, task: TextTask, n: int):
         self.task = task
         self.tokens = TokenBatch(n, task.max_length, task.filler_id)
+        self.limits = np.zeros(n, dtype=np.int64)  # the length at which each row is full
         self.running = np.zeros(n, dtype=np.bool_)
         self.streams: list[PromptStream | None] = [None] * n
         self.prompts: list[Prompt | None] = [None] * n
@@ -49,6 +52,7 @@ class TextEpisodes:
             given = None if prompts is None else prompts[i]
             self.prompts[row] = self.task.prompts.read(given) if given is not None else self._draw(row)
         self.tokens.start(rows, [self.prompts[row].ids for row in rows.tolist()])  # type: ignore[union-attr]
+        self.limits[rows] = self.tokens.prompt_lengths[rows] + self.task.max_new_tokens
         self.running[rows] = True
 
     def _draw(self, row: int) -> Prompt:
@@ -60,40 +64,40 @@ class TextEpisodes:
         """Append one token to each of ``rows`` [k]; returns the rows that ended, and their completions."""
         task, tokens = self.task, self.tokens
         tokens.append(rows, actions)
-        finish = np.zeros(len(rows), dtype=np.int64)
+        finish = (tokens.lengths[rows] >= self.limits[rows]) * LENGTH
         if task.stop:
             finish[task.stopped(tokens, rows)] = STOP
-        finish[task.is_eos[actions]] = EOS
+        if task.eos_token_ids:
+            finish[task.is_eos[actions]] = EOS
         if task.interjects:
-            task.interject(
-                tokens, rows[(finish == 0) & (tokens.response_lengths[rows] < task.max_new_tokens)]
-            )
-        finish[(finish == 0) & (tokens.response_lengths[rows] >= task.max_new_tokens)] = LENGTH
-        ended = finish > 0
-        if not ended.any():
+            task.interject(tokens, rows[finish == 0])
+            finish[(finish == 0) & (tokens.lengths[rows] >= self.limits[rows])] = LENGTH
+        if not finish.any():
             return rows[:0], []
+        ended = finish > 0
         rows = rows[ended]
         self.running[rows] = False
-        return rows, self._completions(rows, finish[ended])
+        return rows, self._completions(rows, finish[ended].tolist())
 
-    def _completions(self, rows: IntArray, finish: IntArray) -> list[Completion]:
+    def _completions(self, rows: IntArray, finish: list[int]) -> list[Completion]:
         starts, ends = self.tokens.prompt_lengths[rows].tolist(), self.tokens.lengths[rows].tolist()
         ids = self.tokens.input_ids[rows].tolist()
-        responses = [row_ids[start:end] for row_ids, start, end in zip(ids, starts, ends)]
-        texts = self.task.decode(responses)
-        completions = []
+        responses = [tuple(row_ids[start:end]) for row_ids, start, end in zip(ids, starts, ends)]
+        texts = ResponseTexts(self.task.decode, responses)
+        completions: list[Completion] = []
         for i, row in enumerate(rows.tolist()):
-            prompt, reason = self.prompts[row], FINISH_REASONS[finish[i]]
+            prompt, reason = self.prompts[row], finish[i]
             assert prompt is not None
-            text = self.task.before_stop(texts[i]) if reason == "stop" else texts[i]
             completions.append(
-                Completion(
-                    prompt=prompt.text,
-                    response=text,
-                    prompt_ids=tuple(ids[i][: starts[i]]),
-                    response_ids=tuple(responses[i]),
-                    finish_reason=reason,
-                    columns=prompt.columns,
+                LazyCompletion(
+                    prompt.text,
+                    tuple(ids[i][: starts[i]]),
+                    responses[i],
+                    FINISH_REASONS[reason],
+                    prompt.columns,
+                    texts,
+                    i,
+                    self.task.before_stop if reason == STOP else None,
                 )
             )
         return completions

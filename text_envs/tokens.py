@@ -46,9 +46,10 @@ class TokenBatch:
     def append(self, rows: IntArray, tokens: IntArray, chosen: bool = True) -> None:
         """Append one token to each of ``rows`` [k]; ``chosen=False`` where the policy did not choose it."""
         columns = self.lengths[rows]
-        self.input_ids[rows, columns] = tokens
-        self.attention_mask[rows, columns] = 1
-        self.action_mask[rows, columns] = chosen
+        places = rows * self.input_ids.shape[1] + columns  # in the flat buffers, where numpy writes fastest
+        self.input_ids.reshape(-1)[places] = tokens
+        self.attention_mask.reshape(-1)[places] = 1
+        self.action_mask.reshape(-1)[places] = chosen
         self.lengths[rows] = columns + 1
 
     @property

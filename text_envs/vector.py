@@ -122,7 +122,8 @@ class TextVectorEnv(TaskAttributes, VectorEnv):
         self.episodes.reset(rows, [prompts[row] for row in rows])
         self._show(rows)
         infos: dict[str, Any] = {}
-        self._add_masks(infos, rows)
+        if self.masks_actions:
+            self._add_masks(infos, rows)
         return self.episodes.tokens.observation(), infos
 
     def _spread(self, value: Any, what: str) -> list[Any]:
@@ -156,20 +157,24 @@ class TextVectorEnv(TaskAttributes, VectorEnv):
             due = self._due & acting
             self._restart(np.flatnonzero(due))
             acting &= ~due
-        rows = self.episodes.all_rows if acting.all() else np.flatnonzero(acting)
+        rows = self.episodes.all_rows
+        if not acting.all():
+            rows = np.flatnonzero(acting)
+            actions = actions[rows]
         if not self.episodes.running[rows].all():
             raise gym.error.ResetNeeded(
                 f"Rows {rows[~self.episodes.running[rows]].tolist()} have no running episode. Call reset() "
                 "first; under DISABLED autoreset with options={'reset_mask': ...}."
             )
-        ended, completions = self.episodes.step(rows, actions[rows])
+        ended, completions = self.episodes.step(rows, actions)
         if completions:
             terminated[ended] = True
             rewards[ended] = self._judge(completions)
         self._show(rows, rewards, terminated)
         if completions:
             self._finish(ended, completions, infos)
-        self._add_masks(infos, self.episodes.all_rows)
+        if self.masks_actions:
+            self._add_masks(infos, self.episodes.all_rows)
         truncated = np.zeros(self.num_envs, dtype=np.bool_)
         return self.episodes.tokens.observation(), rewards, terminated, truncated, infos
 
@@ -222,7 +227,7 @@ class TextVectorEnv(TaskAttributes, VectorEnv):
     def _add_masks(self, infos: dict[str, Any], rows: IntArray) -> None:
         running = np.zeros(self.num_envs, dtype=np.bool_)
         running[rows] = self.episodes.running[rows]
-        if self.masks_actions and running.any():
+        if running.any():
             infos["action_mask"], infos["_action_mask"] = self.action_masks() & running[:, None], running
 
     def action_masks(self) -> BoolArray:

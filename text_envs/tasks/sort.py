@@ -12,7 +12,8 @@ from text_envs.letters import letter_tokenizer, share_of_matches, words
 def sorted_letters(completions: Sequence[Completion]) -> list[float]:
     """The share of positions at which the response has the letter of the sorted prompt."""
     return [
-        share_of_matches(completion.response, "".join(sorted(completion.prompt))) for completion in completions
+        share_of_matches(completion.response, "".join(sorted(completion.prompt)))
+        for completion in completions
     ]
 
 
