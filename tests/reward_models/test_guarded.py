@@ -155,7 +155,7 @@ def test_reward_that_was_never_made_is_always_raised(guard, on_error):
     for spec, says in [
         (HERE + "lenght", "Did you mean 'length'?"),
         (HERE + "cannot_be_made", "could not be made: OSError: no such model"),
-        (HERE + "hangs_when_made", "gave no answer within 1 s"),
+        (HERE + "hangs_when_made", "gave no answer within 0.5 s"),
     ]:
         with pytest.raises(RewardError, match=says):
             score(
