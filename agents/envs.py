@@ -66,8 +66,8 @@ class GymnasiumVecEnv(VecEnv):
                 "needs a reset in the same step: make it with autoreset_mode=AutoresetMode.SAME_STEP, or with "
                 "gymnasium.make_vec, which gives text_envs' own vector environment."
             )
-        super().__init__(venv.num_envs, venv.single_observation_space, venv.single_action_space)
         self.venv = venv
+        super().__init__(venv.num_envs, venv.single_observation_space, venv.single_action_space)
 
     def reset(self) -> VecEnvObs:
         seeds = self._seeds if any(seed is not None for seed in self._seeds) else None
@@ -112,9 +112,11 @@ class GymnasiumVecEnv(VecEnv):
 
 
 def _row(infos: dict[str, Any], i: int) -> dict[str, Any]:
-    """Sub-environment i's own info from a Gymnasium vector environment's."""
+    """Sub-environment i's own info from a Gymnasium vector environment's, where "_name" says which have a "name"."""
     return {
-        k: v[i] for k, v in infos.items() if not k.startswith("_") and infos.get(f"_{k}", [True] * (i + 1))[i]
+        name: values[i]
+        for name, values in infos.items()
+        if f"_{name}" in infos and infos[f"_{name}"][i] and not name.startswith("final_")
     }
 
 

@@ -66,6 +66,7 @@ class LanguageModel(nn.Module):
         self.vocab_size = vocab_size
         self.temperature = temperature
         self.dtype_name = dtype
+        compute_dtype(dtype, "cpu")  # raises for an unknown name
         self.softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
         self.requires_grad_(True)
         self.train(False)

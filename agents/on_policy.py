@@ -183,6 +183,10 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, OnPolicyAlgorithm):
         callback.on_training_end()
         return self
 
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        # The last rollout may overshoot, as it ends with whole episodes: schedules never see less than 0.
+        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
+
     def stop(self) -> None:
         """Ask ``learn`` to return at the next safe point: after a token, or between two optimiser steps."""
         self.stop_requested = True
@@ -265,7 +269,7 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, OnPolicyAlgorithm):
             check_rollout(buffer, self.reference_model is None, tolerance)
 
     def _assign_rewards(self, buffer: EpisodeBuffer) -> None:
-        """Per token -kl_coef * KL; on the token that ended the episode also the score, clipped, less the missing-EOS penalty."""
+        """Per token -kl_coef * KL; on an episode's last token also the score, clipped, less the missing-EOS penalty."""
         kl = kl_estimate(buffer.log_probs, buffer.ref_log_probs, self.kl_estimator)
         buffer.rewards[:] = np.concatenate([episode.rewards for episode in buffer.episodes])
         last = buffer.offsets[1:] - 1

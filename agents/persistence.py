@@ -53,7 +53,7 @@ class CheckpointedAlgorithm(BaseAlgorithm):
     )  # fmt: skip
     saved_schedules: tuple[str, ...] = ("learning_rate",)
 
-    def save(self, path: str | os.PathLike, exclude: Any = None, include: Any = None) -> None:  # type: ignore[override]
+    def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
         """Write a checkpoint, atomically: the file at ``path`` (".zip" is added if it has no suffix) is the old or the new one.
 
         ``exclude`` and ``include`` are accepted for Stable-Baselines3's sake; what is saved is fixed.
@@ -166,7 +166,9 @@ class CheckpointedAlgorithm(BaseAlgorithm):
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """As Stable-Baselines3's; the number of sub-environments may differ."""
-        super().set_env(as_vec_env(env, min(self.n_episodes, MAX_ENVS)), force_reset)
+        env = as_vec_env(env, min(self.n_episodes, MAX_ENVS))
+        self.n_envs = env.num_envs
+        super().set_env(env, force_reset)
         buffer = self.rollout_buffer
         self.rollout_buffer = EpisodeBuffer(self.n_envs, buffer.max_length, buffer.vocab_size, self.device)
 

@@ -43,7 +43,8 @@ def letters_env(**kwargs):
 
 def letters_policy(model=None, length: int = 11, vocab_size: int = len(LETTERS), **kwargs) -> CausalLMPolicy:
     observation_space = spaces.Dict(
-        input_ids=spaces.Box(0, vocab_size - 1, (length,), np.int64), attention_mask=spaces.MultiBinary(length)
+        input_ids=spaces.Box(0, vocab_size - 1, (length,), np.int64),
+        attention_mask=spaces.MultiBinary(length),
     )
     return CausalLMPolicy(
         observation_space, spaces.Discrete(vocab_size), lambda _: 1e-3, model=model or small_lm(), **kwargs

@@ -21,7 +21,10 @@ from tests.agents.helpers import LETTERS, letters_env, letters_policy, small_lm
 def make_ppo(env=None, model=None, **kwargs) -> TextPPO:
     settings = dict(n_episodes=12, batch_size=4, n_envs=5, learning_rate=1e-3, seed=0, device="cpu")
     return TextPPO(
-        "CausalLMPolicy", env or letters_env(), policy_kwargs=dict(model=model or small_lm()), **(settings | kwargs)
+        "CausalLMPolicy",
+        env or letters_env(),
+        policy_kwargs=dict(model=model or small_lm()),
+        **(settings | kwargs),
     )
 
 
@@ -245,18 +248,18 @@ def test_law_10_ppo_converges_to_the_closed_form():
     """On one-step episodes the optimum is reference x exp(reward / beta) / Z (Ziegler et al. 2019, section 2.1)."""
     rewards, beta = [0.0, 0.25, 0.5, 1.0], 0.4
     env = gym.make("text_envs/Bandit-v0", rewards=rewards)
-    model = TextPPO("CausalLMPolicy", env, n_episodes=256, batch_size=256, kl_coef=beta, seed=0,
-                    learning_rate=lambda progress: 3e-3 * progress**2, score_clip=None, device="cpu")  # fmt: skip
+    model = TextPPO("CausalLMPolicy", env, n_episodes=256, n_envs=256, batch_size=256, kl_coef=beta, seed=0,
+                    learning_rate=lambda progress: 3e-3 * progress**2, device="cpu")  # fmt: skip
     obs, _ = env.reset(seed=0)
     tensors = {key: torch.from_numpy(value)[None] for key, value in obs.items()}
     reference = model.policy.get_distribution(tensors).distribution.probs.detach().numpy()[0]
-    model.learn(256 * 80)
+    model.learn(256 * 40)
     learned = model.policy.get_distribution(tensors).distribution.probs.detach().numpy()[0]
 
     optimum = reference * np.exp(np.array(rewards) / beta)
     optimum /= optimum.sum()
-    assert 0.5 * np.abs(optimum - reference).sum() > 0.2, "there should be something to learn"
-    assert 0.5 * np.abs(learned - optimum).sum() < 0.03
+    assert 0.5 * np.abs(optimum - reference).sum() > 0.3, "there should be something to learn"
+    assert 0.5 * np.abs(learned - optimum).sum() < 0.01
 
 
 def test_law_11_same_seed_same_bytes():
@@ -299,7 +302,9 @@ def test_law_12_length_of_the_minibatch_changes_nothing():
     shortest = int(np.argmin([len(episode.ids) for episode in buffer.episodes]))
     _, log_probs, _ = model.policy.evaluate_sequences(buffer.sequences(np.array([shortest])))
     np.testing.assert_allclose(
-        log_probs.detach(), buffer.log_probs[buffer.offsets[shortest] : buffer.offsets[shortest + 1]], atol=1e-5
+        log_probs.detach(),
+        buffer.log_probs[buffer.offsets[shortest] : buffer.offsets[shortest + 1]],
+        atol=1e-5,
     )
 
 
