@@ -169,7 +169,17 @@ class TextGenerationEnv(TaskAttributes, gym.Env[Observation, int]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         defer_scores: bool = False,
     ) -> TextVectorEnv:
-        """A vector environment of the same task, which is shared, not built again."""
+        """A vector environment of the same task, which is shared, not built again.
+
+        Raises:
+            TypeError: if a subclass has its own ``reset`` or ``step``, which a vector environment would not call.
+        """
+        for name in ("reset", "step"):
+            if getattr(type(self), name) is not getattr(TextGenerationEnv, name):
+                raise TypeError(
+                    f"{type(self).__name__} overrides {name}(), which a vector environment would not call. Override "
+                    "what the task does instead: a subclass of TextTask as task_class, its interject() for instance."
+                )
         return TextVectorEnv(
             num_envs,
             task=self.task,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def decode(tokenizer: Any, sequences: Sequence[Sequence[int]]) -> list[str]:
 
 
 @functools.cache
-def customizes_decoding(tokenizer_class: type[Any]) -> bool:
+def customizes_decoding(tokenizer_class: Hashable) -> bool:
     """Whether a tokenizer class decodes otherwise than ``PreTrainedTokenizerFast``."""
     from transformers import PreTrainedTokenizerFast as Fast
 

@@ -1,11 +1,16 @@
 """Every registered environment keeps the contract that users' own environments are offered."""
 
+# ruff: noqa: RUF012 (class attributes are arguments, read only)
+
 import gymnasium as gym
 import numpy as np
+import pytest
 
-import text_envs  # noqa: F401 (registers)
+from tests.text_envs.helpers import BYTES, LETTERS, response_length
+from text_envs import TextGenerationEnv
 from text_envs.letters import letter_tokenizer
-from text_envs.testing import EnvContract
+from text_envs.tasks.bandit import BanditEnv
+from text_envs.testing import EnvContract, is_json
 
 
 class TestBandit(EnvContract):
@@ -72,6 +77,104 @@ class TestEndlessPrompts(EnvContract):
         "max_new_tokens": 4,
         "max_prompt_tokens": 4,
     }
+
+
+class TestArgumentsOfJSON(EnvContract):
+    """A folder, a file and names: what goes through EnvSpec.to_json."""
+
+    env_id = "text_envs/TextGeneration-v0"
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def files(cls, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("tokenizer")
+        BYTES.save_pretrained(folder)
+        (folder / "prompts.jsonl").write_text('{"text": "one", "n": 1}\n{"text": "twenty", "n": 20}\n')
+        cls.kwargs = {
+            "tokenizer": str(folder),
+            "prompts": str(folder / "prompts.jsonl"),
+            "prompt_field": "text",
+            "reward_model": "tests.text_envs.helpers:response_length",
+            "max_new_tokens": 9,
+            "stop": ["zz"],
+            "allowed_tokens": list(range(200, 259)),
+        }
+
+    def test_they_are_json(self):
+        assert is_json(self.kwargs)
+
+
+# -- the contract fails for environments that break it
+
+
+class Broken(TextGenerationEnv):
+    fault = ""
+
+    def __init__(self, fault="", render_mode=None):
+        super().__init__(LETTERS, ["a", "bc"], response_length, max_new_tokens=3, render_mode=render_mode)
+        self.fault = fault
+
+    def reset(self, **kwargs):
+        obs, info = super().reset(**kwargs)
+        return obs, ({"action_mask": self.action_masks()} if self.fault == "mask" else info)
+
+    def step(self, action):
+        if self.fault == "0-d":
+            action = [*range(8)][action]
+        if self.fault == "after the end" and not self.episodes.running[0]:
+            self.reset()
+        obs, reward, terminated, truncated, info = super().step(action)
+        if self.fault == "random":
+            reward += terminated * np.random.default_rng().random()
+        if self.fault == "truncated" and terminated:
+            terminated, truncated = False, True
+        if self.fault == "warns":
+            obs["input_ids"] = obs["input_ids"].astype(np.float64)
+        return obs, reward, terminated, truncated, info
+
+    def render(self):
+        return None if self.fault == "render" else super().render()
+
+
+class Forgetful(BanditEnv):
+    """Its vector environment has other rewards."""
+
+    make_vec = classmethod(
+        lambda cls, num_envs, **kwargs: BanditEnv.make_vec(num_envs, rewards=[9.0], **kwargs)
+    )
+
+
+gym.register("tests/Broken-v0", Broken)
+gym.register("tests/Forgetful-v0", Forgetful, vector_entry_point=Forgetful.make_vec)
+
+FAULTS = {
+    "0-d": "test_takes_an_action_of_any_integer_type",
+    "after the end": "test_refuses_a_step_after_the_end",
+    "mask": "test_masks_leave_a_token",
+    "random": "test_the_same_seed_gives_the_same_episodes",
+    "render": "test_renders",
+    "truncated": "test_scores_and_tells_the_completion_on_the_last_step_only",
+    "warns": "test_passes_the_checkers_of_gymnasium_and_sb3_without_a_warning",
+}
+
+
+def contract_of(env_id, **kwargs):
+    contract = EnvContract()
+    contract.env_id, contract.kwargs = env_id, kwargs
+    return contract
+
+
+@pytest.mark.filterwarnings("ignore:.*ANSI")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_breaks_the_contract(fault):
+    getattr(contract_of("tests/Broken-v0"), FAULTS[fault])()
+    with pytest.raises((AssertionError, TypeError, UserWarning)):
+        getattr(contract_of("tests/Broken-v0", fault=fault), FAULTS[fault])()
+
+
+def test_a_vector_environment_of_another_kind_breaks_the_contract():
+    with pytest.raises(AssertionError):
+        contract_of("tests/Forgetful-v0").test_next_step_autoreset_equals_single_environments()
 
 
 def test_every_registered_environment_is_tested_here():
