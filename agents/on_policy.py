@@ -295,8 +295,10 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, OnPolicyAlgorithm):
     @property
     def _episodes_can_end(self) -> bool:
         """Whether an episode can end before its length limit: else a missing EOS is nobody's fault."""
-        task = common_attribute(self.env, "task")  # type: ignore[arg-type]
-        return task is None or bool(task.eos_token_ids) or bool(task.stop)
+        assert self.env is not None
+        return bool(
+            common_attribute(self.env, "eos_token_ids", (-1,)) or common_attribute(self.env, "stop", ())
+        )
 
     def _record_rollout(self, buffer: EpisodeBuffer) -> None:
         assert self.ep_info_buffer is not None
@@ -308,7 +310,8 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, OnPolicyAlgorithm):
         self.logger.record("objective/scores", float(scores.mean()))
         self.logger.record("objective/scores_std", float(scores.std()))
         self.logger.record("objective/entropy", float(buffer.entropies.mean()))
-        counts = getattr(getattr(common_attribute(self.env, "task"), "reward_model", None), "counts", {})  # type: ignore
+        assert self.env is not None
+        counts = common_attribute(self.env, "reward_counts", {})
         for name, count in counts.items():
             self.logger.record(f"reward_model/{name}", count)
 
@@ -322,6 +325,7 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, OnPolicyAlgorithm):
         log: defaultdict[str, list[float]] = defaultdict(list)
         is_first = True
         for epoch in range(self.n_epochs):
+            log["approx_kl"] = []  # the last epoch's is logged, as in Stable-Baselines3
             for micro_batches in buffer.minibatches(self.batch_size, self.micro_batch_size):
                 optimizer.zero_grad()
                 sums: defaultdict[str, Any] = defaultdict(float)
@@ -340,6 +344,7 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, OnPolicyAlgorithm):
                 if too_far or self.stop_requested:
                     if self.verbose >= 1 and too_far:
                         print(f"Early stopping at epoch {epoch}: approx_kl is {log['approx_kl'][-1]:.3f}")
+                    self._n_updates += 1
                     self._record_update(log)
                     return
                 norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)

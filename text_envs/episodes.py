@@ -149,6 +149,16 @@ class TaskAttributes:
         return self.task.eos_token_ids
 
     @property
+    def stop(self) -> tuple[str, ...]:
+        """The strings that end a response."""
+        return self.task.stop
+
+    @property
+    def reward_counts(self) -> dict[str, int]:
+        """What the reward model counts of its own failures, for the log; empty if it counts nothing."""
+        return dict(getattr(self.task.reward_model, "counts", {}))
+
+    @property
     def masks_actions(self) -> bool:
         """Whether ``action_masks()`` restricts anything."""
         return self.task.masks_actions
