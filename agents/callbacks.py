@@ -102,7 +102,7 @@ def sample_table(samples: Sequence[dict[str, Any]], title: str = "") -> Table:
     table.add_column("KL", justify="right")
     for row in samples:
         prompt, response = (Text(visible(row[key])) for key in ("prompt", "response"))
-        table.add_row(prompt, response, f"{row['score']:.3f}", f"{row['kl']:.2f}")
+        table.add_row(prompt, response, f"{row['score']:.3f}", f"{row['kl']:z.2f}")
     return table
 
 
@@ -120,10 +120,29 @@ def _markdown(samples: Sequence[dict[str, Any]]) -> str:
         return escaped.replace("\n", "<br>")
 
     rows = [
-        f"| {cell(row['prompt'])} | {cell(row['response'])} | {row['score']:.3f} | {row['kl']:.2f} |"
+        f"| {cell(row['prompt'])} | {cell(row['response'])} | {row['score']:.3f} | {row['kl']:z.2f} |"
         for row in samples
     ]
     return "\n".join(["| prompt | response | score | KL |", "|---|---|---|---|", *rows])
+
+
+class SaveEvery(BaseCallback):
+    """Saves the model every so many rollouts, between two of them, always to the same path: the latest counts.
+
+    Unlike Stable-Baselines3's `CheckpointCallback`, which counts environment steps, it never saves in mid-rollout.
+    """
+
+    def __init__(self, every: int, path: str | os.PathLike[str]):
+        super().__init__()
+        self.every, self.path, self.rollouts = every, Path(path), 0
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if self.rollouts and self.rollouts % self.every == 0:
+            self.model.save(self.path)
+        self.rollouts += 1
 
 
 class Stoppable(Protocol):
@@ -140,7 +159,7 @@ class SignalReceived:
 
 
 @contextmanager
-def stop_on_signals(model: Stoppable) -> Iterator[SignalReceived]:
+def stop_on_signals(model: Stoppable | None = None) -> Iterator[SignalReceived]:
     """While the block runs, the first Ctrl-C or SIGTERM asks `model.stop()`, the second raises KeyboardInterrupt.
 
     So `learn` returns at its next safe point, and what was learned can be saved:
@@ -149,7 +168,8 @@ def stop_on_signals(model: Stoppable) -> Iterator[SignalReceived]:
             model.learn(100_000)
         model.save("last")  # also when stopped.number is signal.SIGTERM
 
-    Must be entered in the main thread: Python gives no other one its signals (ValueError).
+    Without a model, ask what it yields: it is true once a signal came. Must be entered in the main thread:
+    Python gives no other one its signals (ValueError).
     """
     received = SignalReceived()
 
@@ -157,7 +177,8 @@ def stop_on_signals(model: Stoppable) -> Iterator[SignalReceived]:
         if received:
             raise KeyboardInterrupt
         received.number = signal.Signals(number)
-        model.stop()
+        if model is not None:
+            model.stop()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -42,8 +42,8 @@ class RunFolder:
     """The files of one run.
 
     Args:
-        path: the folder; it is made. It must be new or empty, so that no earlier run is lost by accident.
-        overwrite: a run that lies there already is removed first: the files named above, and nothing else.
+        path: the folder. It must be new or empty, so that no earlier run is lost by accident.
+        overwrite: a run that lies there already is removed by `start`: the files named above, nothing else.
 
     Raises:
         FileExistsError: the folder has files in it and `overwrite` is false.
@@ -54,22 +54,23 @@ class RunFolder:
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"{self.path} is a file: the run needs a folder. Name another one.")
-        if self.path.is_dir() and any(self.path.iterdir()):
-            if not overwrite:
-                raise FileExistsError(
-                    f"The folder {self.path} is not empty: its run would be lost. "
-                    "Name another folder, or say --overwrite."
-                )
-            self._remove_run()
-        self.path.mkdir(parents=True, exist_ok=True)
+        if self.path.is_dir() and any(self.path.iterdir()) and not overwrite:
+            raise FileExistsError(
+                f"The folder {self.path} is not empty: its run would be lost. "
+                "Name another folder, or say --overwrite."
+            )
 
-    def _remove_run(self) -> None:
+    def start(self, config: str) -> None:
+        """Make the folder, without an earlier run's files, and write config.yaml."""
         for name in _OURS:
             target = self.path / name
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)
             else:
                 target.unlink(missing_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with replacing(self.config) as file:
+            file.write(config.encode())
 
     config = property(lambda self: self.path / "config.yaml")
     metrics = property(lambda self: self.path / "metrics.jsonl")
@@ -78,11 +79,6 @@ class RunFolder:
     checkpoints = property(lambda self: self.path / "checkpoints")
     policy = property(lambda self: self.path / "policy")
     result = property(lambda self: self.path / "result.json")
-
-    def write_config(self, text: str) -> None:
-        """Write config.yaml, whole or not at all."""
-        with replacing(self.config) as file:
-            file.write(text.encode())
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write result.json, whole or not at all; NaN and infinities become null.
@@ -168,7 +164,7 @@ class Progress(KVWriter):
     def _line(self, values: Mapping[str, Any], step: int, elapsed: float) -> str:
         done = min(step / self.total, 1.0) if self.total else 1.0
         parts = [f"update {self.count:>4}", f"{done:>4.0%} of {self.total:,} tokens"]
-        parts += [f"{name} {values[key]:.2f}" for key, name in self.shown.items() if key in values]
+        parts += [f"{name} {values[key]:z.2f}" for key, name in self.shown.items() if key in values]
         left = elapsed * (1 - done) / done if done else math.nan
         parts.append(f"{step / max(elapsed, 1e-9):,.0f} tokens/s")
         parts.append(f"{clock(elapsed)} + {clock(left)} to go" if done < 1 else clock(elapsed))

@@ -23,8 +23,9 @@ def test_overwriting_removes_the_run_and_nothing_else(tmp_path):
         (tmp_path / name).write_text("old")
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.zip").write_text("old")
-    RunFolder(tmp_path, overwrite=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    RunFolder(tmp_path, overwrite=True).start("seed: 1\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"thesis.tex", "config.yaml"}
+    assert (tmp_path / "config.yaml").read_text() == "seed: 1\n"
 
 
 def test_a_file_is_no_run_folder(tmp_path):
@@ -33,8 +34,14 @@ def test_a_file_is_no_run_folder(tmp_path):
         RunFolder(tmp_path / "file")
 
 
-def test_result_is_strict_json(tmp_path):
-    run = RunFolder(tmp_path / "deep" / "run")
+@pytest.fixture
+def run(tmp_path):
+    folder = RunFolder(tmp_path / "deep" / "run")
+    folder.start("")
+    return folder
+
+
+def test_result_is_strict_json(run):
     run.write_result({"score": np.float32(0.5), "kl": float("nan"), "seeds": (np.int64(1), 2)})
     assert json.loads(run.result.read_text(), parse_constant=pytest.fail) == {
         "score": 0.5,
@@ -43,15 +50,13 @@ def test_result_is_strict_json(tmp_path):
     }
 
 
-def test_a_result_that_json_cannot_hold_is_an_error_and_leaves_no_file(tmp_path):
-    run = RunFolder(tmp_path / "run")
+def test_a_result_that_json_cannot_hold_is_an_error_and_leaves_no_file(run):
     with pytest.raises(TypeError, match="set"):
         run.write_result({"score": {1}})
-    assert list(run.path.iterdir()) == []
+    assert list(run.path.iterdir()) == [run.config]
 
 
-def test_a_full_disk_leaves_the_old_result(tmp_path, monkeypatch):
-    run = RunFolder(tmp_path / "run")
+def test_a_full_disk_leaves_the_old_result(run, monkeypatch):
     run.write_result({"score": 1})
 
     def no_space(*_):
@@ -60,12 +65,12 @@ def test_a_full_disk_leaves_the_old_result(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", no_space)
     with pytest.raises(OSError, match="No space"):
         run.write_result({"score": 2})
-    assert [path.name for path in run.path.iterdir()] == ["result.json"]
+    assert {path.name for path in run.path.iterdir()} == {"config.yaml", "result.json"}
     assert json.loads(run.result.read_text()) == {"score": 1}
 
 
-def test_each_dump_is_one_line_of_numbers(tmp_path):
-    logger = RunFolder(tmp_path / "run").logger(tensorboard=False)
+def test_each_dump_is_one_line_of_numbers(run):
+    logger = run.logger(tensorboard=False)
     for step in (10, 20):
         logger.record("objective/scores", np.float32(0.5))
         logger.record("train/loss", torch.tensor([2.0]))
@@ -73,7 +78,7 @@ def test_each_dump_is_one_line_of_numbers(tmp_path):
         logger.record("train/n_updates", 4, exclude="tensorboard")
         logger.record("note", "words")
         logger.dump(step)
-        line = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1]  # flushed already
+        line = run.metrics.read_text().splitlines()[-1]  # flushed already
         row = json.loads(line, parse_constant=pytest.fail)
         assert row.pop("wall_time") >= 0
         assert row == {
@@ -94,8 +99,7 @@ def test_metrics_are_appended(tmp_path):
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 
 
-def test_tensorboard_events_are_written(tmp_path):
-    run = RunFolder(tmp_path / "run")
+def test_tensorboard_events_are_written(run):
     logger = run.logger()
     logger.record("objective/scores", 0.5)
     logger.dump(1)

@@ -1,0 +1,293 @@
+"""What `rlhf sft`, `rlhf ppo` and `rlhf generate` do. The options are those of `agents.cli`."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import huggingface_hub
+import torch
+from jsonargparse import Namespace
+from rich.console import Console
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import LinearSchedule, get_device
+from transformers.utils import logging as transformers_logging
+
+from agents.callbacks import SampleTable, SaveEvery, SignalReceived, stop_on_signals, visible
+from agents.generation import complete
+from agents.policy import CausalLMPolicy
+from agents.ppo import TextPPO
+from agents.runs import Progress, RunFolder
+from agents.sft import finetune
+from text_envs import TextGenerationEnv
+from text_envs.task import TextTask
+
+# Options of `rlhf ppo` that are TextPPO's own, name for name.
+PPO_ARGUMENTS = (
+    "n_episodes", "batch_size", "micro_batch_size", "n_epochs", "n_envs", "kl_coef", "kl_target", "kl_horizon",
+    "kl_estimator", "target_kl", "missing_eos_penalty", "score_clip", "clip_range", "gamma", "gae_lambda", "vf_coef",
+    "ent_coef", "max_grad_norm", "reference_model", "seed", "device",
+)  # fmt: skip
+
+
+def set_up(options: Namespace) -> None:
+    """The process-wide settings that a command, but no library, may change."""
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    transformers_logging.disable_progress_bar()
+    options.device = usable_device(options.device)
+
+
+def sft(options: Namespace, config: str) -> int:
+    """`rlhf sft`: returns the exit status."""
+    set_up(options)
+    check_model(options.model)
+    run = RunFolder(options.out, options.overwrite)
+    renamed = {"out": "output_dir", "demos": "demonstrations", "eval_demos": "eval_demonstrations"}
+    arguments = {renamed.get(name, name): value for name, value in vars(options).items()}
+    for name in ("overwrite", "threads"):
+        arguments.pop(name)
+    with stop_on_signals() as stopped:
+        result = finetune(**arguments, should_stop=lambda: bool(stopped))
+    run.start(config)
+    run.write_result(
+        {
+            "command": "sft",
+            "train_loss": result.train_loss,
+            "held_out_loss": result.held_out_loss,
+            "steps": result.steps,
+            "examples": result.examples,
+            "overlong": result.overlong,
+            "seconds": result.seconds,
+            "stopped_by": stopped.number.name if stopped.number else None,
+        }
+    )
+    held_out = "" if result.held_out_loss is None else f", held-out {result.held_out_loss:.3f}"
+    print(f"loss {result.train_loss:.3f}{held_out} after {result.steps} steps; the model is in {run.path}")
+    return exit_status(stopped, f"the model as it was after {result.steps} steps is in {run.path}.")
+
+
+def ppo(options: Namespace, config: str) -> int:
+    """`rlhf ppo`: returns the exit status."""
+    set_up(options)
+    run = RunFolder(options.out, options.overwrite)
+    model = make_ppo(options)
+    run.start(config)
+    model.set_logger(run.logger(Progress(options.total_timesteps), tensorboard=options.tensorboard))
+    last = run.checkpoints / "last.zip"
+    run.checkpoints.mkdir()
+    stopped, seconds = train(model, options.total_timesteps, callbacks(options, run), last)
+    model.save_pretrained(run.policy)
+    result = {"command": "ppo", **summary(run.metrics), "seconds": seconds, "policy": "policy"}
+    run.write_result(result | {"stopped_by": stopped.number.name if stopped.number else None})
+    if result["updates"]:
+        first, final = result["scores"]["first"], result["scores"]["last"]
+        print(
+            f"score {first:.3f} -> {final:.3f}, KL {result['kl']:.2f} nats per reply, {seconds:.0f} s; run folder {run.path}"
+        )
+    return exit_status(stopped, f"what was learned is in {last}: TextPPO.load goes on from it.")
+
+
+def generate(options: Namespace, config: str) -> int:
+    """`rlhf generate`: prints the replies; returns the exit status."""
+    set_up(options)
+    check_model(options.model)
+    task = TextTask(
+        options.model,
+        [options.prompt],
+        no_score,
+        max_new_tokens=options.max_new_tokens,
+        stop=options.stop,
+        eos_token_id=options.eos_token_id,
+    )
+    policy = CausalLMPolicy(
+        task.observation_space(),
+        task.action_space(),
+        lambda _: 0.0,
+        model=options.model,
+        temperature=options.temperature,
+    )
+    policy.to(
+        "cuda"
+        if options.device == "auto" and torch.cuda.is_available()
+        else options.device.replace("auto", "cpu")
+    )
+    torch.manual_seed(options.seed)
+    for completion in complete(policy, task, [options.prompt] * options.n, options.greedy):
+        print(visible(completion.response) if sys.stdout.isatty() else completion.response)
+    return 0
+
+
+# --- the parts of ppo ------------------------------------------------------------------------------------------
+
+
+def make_env(options: Namespace) -> gym.Env:
+    """The environment that the options describe: registered, or made of prompts and a reward.
+
+    Raises:
+        ValueError: for options that contradict one another, or leave it undescribed.
+    """
+    if (options.env is None) == (options.prompts is None):
+        raise ValueError(
+            "give either --env ID or --prompts FILE: the one names an environment, the other makes one."
+        )
+    given = {
+        "reward_model": options.reward,
+        "max_new_tokens": options.max_new_tokens,
+        "eos_token_id": options.eos_token_id,
+        "stop": options.stop or None,
+    }
+    kwargs = {name: value for name, value in given.items() if value is not None} | options.env_kwargs
+    if options.env is not None:
+        return gym.make(options.env, **kwargs)
+    missing = [f"--{name}" for name in ("model", "reward") if getattr(options, name) is None]
+    if missing:
+        raise ValueError(
+            f"--prompts needs {' and '.join(missing)} too: an environment of prompts has none of its own."
+        )
+    return TextGenerationEnv(
+        tokenizer=options.model,
+        prompts=options.prompts,
+        prompt_field=options.prompt_field,
+        max_prompt_tokens=options.max_prompt_tokens,
+        prompts_too_long=options.prompts_too_long,
+        **kwargs,
+    )
+
+
+def make_ppo(options: Namespace) -> TextPPO:
+    """The algorithm that the options describe, with its environment.
+
+    Raises:
+        ValueError: for options that do not fit one another.
+    """
+    if options.model is not None:
+        check_model(options.model)
+    rate = options.learning_rate
+    if options.lr_schedule == "constant" and rate is None:
+        raise ValueError("--lr-schedule constant needs --learning-rate: the default rate falls to 0.")
+    policy_kwargs: dict[str, Any] = {
+        "temperature": options.temperature,
+        "dtype": options.dtype,
+        "value_model": options.value_model,
+    }
+    if options.model is not None:
+        policy_kwargs["model"] = options.model
+    return TextPPO(
+        "CausalLMPolicy",
+        make_env(options),
+        learning_rate=rate
+        if rate is None or options.lr_schedule == "constant"
+        else LinearSchedule(rate, 0.0, 1.0),
+        policy_kwargs=policy_kwargs,
+        **{name: getattr(options, name) for name in PPO_ARGUMENTS},
+    )
+
+
+def callbacks(options: Namespace, run: RunFolder) -> list[BaseCallback]:
+    """The callbacks that the options ask for."""
+    chosen: list[BaseCallback] = []
+    if options.samples_every:
+        chosen.append(
+            SampleTable(every=options.samples_every, path=run.samples, console=Console(stderr=True))
+        )
+    if options.checkpoint_every:
+        chosen.append(SaveEvery(options.checkpoint_every, run.checkpoints / "last.zip"))
+    return chosen
+
+
+def train(
+    model: TextPPO, total_timesteps: int, callback: list[BaseCallback], last: Path
+) -> tuple[SignalReceived, float]:
+    """`model.learn`, ended in order by Ctrl-C and SIGTERM; whatever happens, what was learned is saved to `last`.
+
+    Returns:
+        The signal that ended it, if one did; seconds.
+    """
+    started = time.perf_counter()
+    try:
+        with stop_on_signals(model) as stopped:
+            model.learn(total_timesteps, callback=callback)
+            seconds = time.perf_counter() - started
+            model.save(last)  # inside the block: a second SIGTERM must not cut the writing short
+    except Exception:
+        model.save(last)
+        raise
+    finally:
+        model.logger.close()
+    return stopped, seconds
+
+
+def summary(metrics: Path) -> dict[str, Any]:
+    """What metrics.jsonl comes to; scores and KL are means over an update's episodes."""
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    scores = [row["objective/scores"] for row in rows]
+    if not rows:
+        return {"updates": 0, "num_timesteps": 0, "scores": None, "kl": None}
+    return {
+        "updates": len(rows),
+        "num_timesteps": rows[-1]["num_timesteps"],
+        "scores": {
+            "first": scores[0],
+            "last": scores[-1],
+            "mean_of_last_5": sum(scores[-5:]) / len(scores[-5:]),
+        },
+        "kl": rows[-1]["objective/kl"],
+    }
+
+
+# --- small things ----------------------------------------------------------------------------------------------
+
+
+def usable_device(name: str) -> str:
+    """A device that is there; "auto" is a GPU, or the CPU.
+
+    Raises:
+        ValueError: for one that is not.
+    """
+    try:
+        return str(torch.zeros(0, device=get_device() if name == "auto" else name).device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device {name} cannot be used: {reason}. Choose auto or cpu.") from error
+
+
+def check_model(name: str) -> None:
+    """Say that there is no such model before a tokenizer, a hub or a network say it in their words.
+
+    Raises:
+        ValueError: neither a folder with a config.json nor, as far as can be told without a network, a hub id.
+    """
+    path = Path(name)
+    if (path / "config.json").is_file():
+        return
+    if path.exists():
+        raise ValueError(
+            f"--model {name} is no folder with a config.json: give one that save_pretrained wrote."
+        )
+    try:
+        cached = isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str)
+    except huggingface_hub.errors.HFValidationError:  # it cannot be a hub id
+        raise ValueError(
+            f"--model {name} does not exist: give a folder that save_pretrained wrote."
+        ) from None
+    if not cached and huggingface_hub.constants.HF_HUB_OFFLINE:
+        raise ValueError(
+            f"--model {name} is neither a folder nor in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it: give a "
+            "folder that save_pretrained wrote."
+        )
+
+
+def exit_status(stopped: SignalReceived, sentence: str) -> int:
+    """0; or, after a signal, the shell's 128 + its number, said together with what was kept."""
+    if stopped.number is None:
+        return 0
+    print(f"rlhf: stopped by {stopped.number.name}; {sentence}", file=sys.stderr)
+    return 128 + stopped.number
+
+
+def no_score(completions: Any) -> list[float]:
+    """A reward model for an environment that is only generated from."""
+    return [0.0] * len(completions)

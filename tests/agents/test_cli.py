@@ -1,0 +1,294 @@
+"""The `rlhf` command: what it leaves behind, what it says to mistakes, and how it takes a Ctrl-C."""
+
+import inspect
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from agents import cli
+from agents.ppo import TextPPO
+from agents.sft import finetune
+from tests.agents.helpers import LETTERS, small_lm
+from text_envs.letters import letter_tokenizer
+
+SMALL = [
+    "--n-episodes",
+    "8",
+    "--batch-size",
+    "4",
+    "--n-epochs",
+    "1",
+    "--tensorboard",
+    "false",
+    "--threads",
+    "1",
+]
+
+
+@pytest.fixture
+def model_folder(tmp_path) -> Path:
+    """A small random model over twelve letters; "l" ends a text."""
+    folder = tmp_path / "model"
+    model = small_lm()
+    model.generation_config.eos_token_id = LETTERS.index("l")
+    model.save_pretrained(folder)
+    letter_tokenizer(LETTERS).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def prompts(tmp_path) -> Path:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in ("abcdef", "bc", "d")))
+    return path
+
+
+def rlhf(*arguments) -> int:
+    try:
+        return cli.main([str(argument) for argument in arguments])
+    except SystemExit as exit:
+        return exit.code
+
+
+def ppo(model, prompts, out, *more) -> int:
+    reward = '{"name": "length", "target": 3, "unit": "characters"}'
+    given = ["--prompts", prompts, "--prompt-field", "text", "--reward", reward, "--max-new-tokens", "6"]
+    return rlhf("ppo", "--model", model, *given, "--total-timesteps", "100", "--out", out, *SMALL, *more)
+
+
+# --- what it leaves behind ---
+
+
+def test_ppo_leaves_a_run_folder(model_folder, prompts, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert ppo(model_folder, prompts, out, "--samples-every", "1", "--tensorboard", "true") == 0
+    captured = capsys.readouterr()
+    assert f"run folder {out}" in captured.out and "of 100 tokens   score" in captured.err
+
+    names = "config.yaml metrics.jsonl samples.jsonl tensorboard checkpoints policy result.json"
+    assert {path.name for path in out.iterdir()} == set(names.split())
+    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    result = json.loads((out / "result.json").read_text())
+    assert result["updates"] == len(metrics) and result["num_timesteps"] >= 100
+    assert result["scores"]["last"] == metrics[-1]["objective/scores"]
+    samples = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+    assert len(samples) == 4 * len(metrics) and samples[0]["prompt"] in ("abcdef", "bc", "d")
+    assert TextPPO.load(out / "checkpoints" / "last.zip").num_timesteps == result["num_timesteps"]
+    assert list((out / "tensorboard").iterdir())
+    assert AutoModelForCausalLM.from_pretrained(out / "policy").config.vocab_size == len(LETTERS)
+    assert AutoTokenizer.from_pretrained(out / "policy")("abc")["input_ids"] == [0, 1, 2]
+
+
+def test_the_configuration_of_a_run_repeats_it(model_folder, prompts, tmp_path):
+    assert ppo(model_folder, prompts, tmp_path / "one", "--seed", "5", "--score-clip", "null") == 0
+    config = tmp_path / "one" / "config.yaml"
+    assert yaml.safe_load(config.read_text())["score_clip"] is None
+    assert rlhf("ppo", "--config", config, "--out", tmp_path / "two") == 0
+    scores = [
+        [
+            json.loads(line)["objective/scores"]
+            for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()
+        ]
+        for run in ("one", "two")
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_ppo_trains_in_a_registered_environment_with_its_own_reward(tmp_path):
+    out = tmp_path / "run"
+    assert (
+        rlhf("ppo", "--env", "text_envs/CountLetter-v0", "--total-timesteps", "50", "--out", out, *SMALL) == 0
+    )
+    assert json.loads((out / "result.json").read_text())["stopped_by"] is None
+
+
+def test_a_long_prompt_keeps_its_opening(model_folder, prompts, tmp_path):
+    assert (
+        ppo(model_folder, prompts, tmp_path / "run", "--max-prompt-tokens", "2", "--samples-every", "1") == 0
+    )
+    lines = (tmp_path / "run" / "samples.jsonl").read_text().splitlines()
+    assert {json.loads(line)["prompt"] for line in lines} == {"ab", "bc", "d"}
+
+
+def test_sft_writes_a_model_that_ppo_and_generate_take(model_folder, tmp_path, capsys):
+    demos = tmp_path / "demos.jsonl"
+    demos.write_text('{"prompt": "ab", "response": "cd"}\n' * 4)
+    out = tmp_path / "sft"
+    settings = ["--max-steps", "60", "--learning-rate", "1e-2", "--eval-demos", demos, "--threads", "1"]
+    tokenizer = letter_tokenizer(LETTERS)
+    tokenizer.eos_token = "l"
+    tokenizer.save_pretrained(model_folder)
+    assert rlhf("sft", "--model", model_folder, "--demos", demos, "--out", out, *settings) == 0
+    assert json.loads((out / "result.json").read_text())["held_out_loss"] < 0.1
+    capsys.readouterr()
+    assert rlhf("generate", "--model", out, "--prompt", "ab", "--greedy", "--n", "2") == 0
+    assert capsys.readouterr().out == "cd\ncd\n"
+
+
+# --- what it says to mistakes ---
+
+MISTAKES = {
+    "no command": ([], r"Which command\? Choose one of sft, ppo, generate, demo"),
+    "unknown option": (["ppo", "--modle", "x", "--total-timesteps", "9", "--out", "x"], "--modle"),
+    "missing option": (["ppo", "--out", "x"], "--total-timesteps is missing"),
+    "bad number": (["ppo", "--total-timesteps", "-3", "--out", "x"], "--total-timesteps: .*v>0"),
+    "no environment": (["ppo", "--total-timesteps", "9", "--out", "x"], "give either --env ID or --prompts FILE"),
+    "unknown environment": (["ppo", "--env", "text_envs/Nope-v0"], "`Nope` doesn't exist"),
+    "no text environment": (["ppo", "--env", "CartPole-v1"], "This is no text environment"),
+    "no model folder": (["ppo", "--model", "./nope", "--env", "text_envs/CountLetter-v0"], "--model ./nope does not exist"),
+    "no such device": (["ppo", "--env", "text_envs/CountLetter-v0", "--device", "tpux"], "--device tpux cannot be used"),
+    "constant of what": (["ppo", "--env", "text_envs/CountLetter-v0", "--lr-schedule", "constant"], "needs --learning-rate"),
+    "missing configuration": (["ppo", "--config", "nope.yaml"], "nope.yaml"),
+}  # fmt: skip
+
+
+def assert_one_message(status, captured, says):
+    assert status == 2
+    (line,) = captured.err.strip().splitlines()
+    assert re.search(says, line), line
+    assert line.startswith("rlhf")
+
+
+@pytest.mark.parametrize("arguments, says", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_message_and_status_2(arguments, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if "ppo" in arguments[:1] and "--out" not in arguments:
+        arguments = [*arguments, "--total-timesteps", "9", "--out", "x"]
+    assert_one_message(rlhf(*arguments), capsys.readouterr(), says)
+    assert list(tmp_path.iterdir()) == []  # nothing was begun
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        (["--prompts", "nope.jsonl"], "nope.jsonl does not exist"),
+        (["--prompt-field", "body"], r"prompts.jsonl, line 1, has no field 'body'"),
+        (["--reward", "lenght"], "no reward model named 'lenght'.* Did you mean 'length'"),
+        (["--reward", "nomodule:score"], "No module named 'nomodule'"),
+        (["--max-new-tokens", "1000"], "the model's positions end at 64"),
+    ],
+)
+def test_a_mistake_in_prompts_or_reward(model_folder, prompts, tmp_path, capsys, changes, says):
+    status = ppo(model_folder, prompts, tmp_path / "run", *changes)
+    assert_one_message(status, capsys.readouterr(), says)
+
+
+def test_no_run_is_overwritten_by_accident(model_folder, prompts, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "result.json").write_text("precious")
+    status = ppo(model_folder, prompts, tmp_path / "run")
+    assert_one_message(status, capsys.readouterr(), "is not empty.*--overwrite")
+    assert (tmp_path / "run" / "result.json").read_text() == "precious"
+    assert ppo(model_folder, prompts, tmp_path / "run", "--overwrite") == 0
+
+
+def test_a_reward_that_fails_in_the_middle_leaves_a_checkpoint(
+    model_folder, prompts, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "my_reward.py").write_text(
+        "calls = []\n"
+        "def score(completions):\n"
+        "    calls.append(1)\n"
+        "    return [1.0 / (3 - len(calls))] * len(completions)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    status = ppo(model_folder, prompts, tmp_path / "run", "--reward", "my_reward:score")
+    assert status == 2 and "division by zero" in capsys.readouterr().err.splitlines()[-1]
+    assert TextPPO.load(tmp_path / "run" / "checkpoints" / "last.zip").num_timesteps > 0
+
+
+def test_other_errors_keep_their_traceback(model_folder, prompts, tmp_path, monkeypatch):
+    monkeypatch.setattr("agents.commands.make_ppo", lambda options: {}["bug"])
+    with pytest.raises(KeyError):
+        ppo(model_folder, prompts, tmp_path / "run")
+    monkeypatch.setattr("agents.commands.make_ppo", lambda options: int("bug"))
+    monkeypatch.setenv("RLHF_DEBUG", "1")
+    with pytest.raises(ValueError, match="bug"):
+        ppo(model_folder, prompts, tmp_path / "run")
+
+
+# --- the rest ---
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_loadable_checkpoint(tmp_path, number):
+    out = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "agents.cli",
+        "ppo",
+        "--env",
+        "text_envs/CountLetter-v0",
+        "--out",
+        str(out),
+    ]
+    process = subprocess.Popen(
+        [*command, "--total-timesteps", "100000000", *SMALL],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(cli.__file__).parents[1],
+    )
+    deadline = time.monotonic() + 60
+    while not ((out / "metrics.jsonl").is_file() and (out / "metrics.jsonl").stat().st_size):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"stopped by {number.name}" in errors.splitlines()[-1] and "Traceback" not in errors
+    assert TextPPO.load(out / "checkpoints" / "last.zip").num_timesteps > 0
+    assert json.loads((out / "result.json").read_text())["stopped_by"] == number.name
+    AutoModelForCausalLM.from_pretrained(out / "policy")
+
+
+def test_a_signal_during_fine_tuning_leaves_the_model_as_it_was(model_folder, tmp_path, capsys):
+    demos, out = tmp_path / "demos.jsonl", tmp_path / "sft"
+    demos.write_text('{"prompt": "ab", "response": "cd"}\n' * 4)
+    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+    status = rlhf("sft", "--model", model_folder, "--demos", demos, "--out", out, "--max-steps", "1000000")
+    assert status == 143 and "stopped by SIGTERM" in capsys.readouterr().err
+    assert json.loads((out / "result.json").read_text())["stopped_by"] == "SIGTERM"
+    AutoModelForCausalLM.from_pretrained(out)
+
+
+def test_ctrl_c_before_training_is_a_sentence(tmp_path, monkeypatch, capsys):
+    def interrupt(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("agents.commands.make_ppo", interrupt)
+    assert rlhf("ppo", "--total-timesteps", "9", "--out", tmp_path / "run") == 130
+    assert capsys.readouterr().err == "rlhf ppo: interrupted before there was anything to save.\n"
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys; from agents import cli; cli.build_parser(); assert not {'torch', 'transformers'} & set(sys.modules)"
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env=os.environ, cwd=Path(cli.__file__).parents[1]
+    )
+
+
+def test_print_config_shows_every_option(capsys):
+    assert rlhf("ppo", "--total-timesteps", "9", "--out", "x", "--print_config") == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["kl_coef"] == 0.05 and printed["total_timesteps"] == 9 and printed["model"] is None
+
+
+@pytest.mark.parametrize("parser, function", [(cli.ppo_parser, TextPPO), (cli.sft_parser, finetune)])
+def test_defaults_are_those_of_the_library(parser, function):
+    """Where the command line chooses otherwise, it is on purpose and listed here."""
+    different = {"seed", "device", "max_length"} if function is TextPPO else set()
+    theirs = inspect.signature(function).parameters
+    for name, value in parser().get_defaults().as_dict().items():
+        if name in theirs and name not in different and theirs[name].default is not inspect.Parameter.empty:
+            assert value == theirs[name].default, name
