@@ -115,6 +115,11 @@ class PromptSource:
         """As `read`; None for a prompt that is to be dropped."""
         text, columns = self._split(row, where)
         ((ids, cut),) = self.encoder.encode([text], [where])
+        if cut or ids is None:
+            say_once(
+                f"Prompts that come longer than max_prompt_tokens={self.encoder.limit} are "
+                f"{'dropped' if ids is None else 'truncated'} (prompts_too_long={self.encoder.too_long!r})."
+            )
         return None if ids is None else self._prompt(text, ids, cut, columns)
 
     def _prompt(self, text: str, ids: IntArray, cut: bool, columns: Mapping[str, Any]) -> Prompt:
@@ -221,7 +226,6 @@ class PromptStream:
             prompt = self.source.read_or_drop(self._next_row(), where)
             if prompt is not None:
                 return prompt
-            say_once(f"{where}, perhaps others too, is longer than max_prompt_tokens and was dropped.")
         raise PromptError(
             f"The generator function's last {MOST_DROPPED_IN_A_ROW} prompts were all longer than "
             "max_prompt_tokens and were dropped. Raise max_prompt_tokens."

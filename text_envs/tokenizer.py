@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +74,7 @@ def decode(tokenizer: Any, sequences: Sequence[Sequence[int]]) -> list[str]:
     return backend.decode_batch(sequences, skip_special_tokens=True)
 
 
-@functools.cache
-def customizes_decoding(tokenizer_class: Hashable) -> bool:
+def customizes_decoding(tokenizer_class: type[Any]) -> bool:
     """Whether a tokenizer class decodes otherwise than ``PreTrainedTokenizerFast``."""
     from transformers import PreTrainedTokenizerFast as Fast
 

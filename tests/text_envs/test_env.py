@@ -5,6 +5,8 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reward_models import Completion
 from tests.text_envs.helpers import BYTES, LETTERS, letter_env, play
@@ -74,6 +76,21 @@ def test_a_stop_string_of_many_bytes_is_found():
             break
     assert len(steps) == len("die 日本".encode())
     assert steps[-1][4]["completion"].response == "die "
+
+
+@given(
+    st.text(alphabet="ab\n日é", min_size=1, max_size=12), st.text(alphabet="ab\n日é", min_size=1, max_size=2)
+)
+def test_a_response_stops_where_its_text_first_holds_the_stop_string(text, stop):
+    tokens = BYTES.encode(text, add_special_tokens=False)
+    env = letter_env(tokenizer=BYTES, max_new_tokens=len(tokens), stop=stop)
+    env.reset(seed=0)
+    for n, token in enumerate(tokens, 1):
+        _, _, terminated, _, info = env.step(token)
+        assert terminated == (stop in BYTES.decode(tokens[:n]) or n == len(tokens))
+        if terminated:
+            assert info["completion"].response == BYTES.decode(tokens[:n]).split(stop)[0]
+            return
 
 
 def test_special_tokens_are_in_the_ids_and_not_in_the_text():

@@ -169,6 +169,16 @@ def test_what_is_too_long_is_said_once_with_counts(caplog):
     assert "2 of 3 prompts" in caplog.text and "dropped" in caplog.text
 
 
+def test_what_is_too_long_in_an_endless_stream_is_said_once(caplog):
+    say_once.cache_clear()
+    source = PromptSource(counting, BYTES, max_prompt_tokens=2)
+    stream = PromptStream(source, np.random.default_rng(0))
+    with caplog.at_level(logging.WARNING, "text_envs"):
+        texts = [stream.draw().text for _ in range(20)]
+    assert texts[10:12] == ["9", "0"]  # 10, cut from the left
+    assert len(caplog.records) == 1 and "truncated" in caplog.text
+
+
 # -- what cannot be used
 
 
