@@ -9,17 +9,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agents.callbacks import SampleTable, stop_on_signals
     from agents.checkpoint import CheckpointError
+    from agents.features import TokenFeatures
     from agents.policy import CausalLMPolicy
     from agents.ppo import TextPPO
     from agents.sft import finetune
 
-__all__ = ["CausalLMPolicy", "CheckpointError", "SampleTable", "TextPPO", "finetune", "stop_on_signals"]
+__all__ = [
+    "CausalLMPolicy",
+    "CheckpointError",
+    "SampleTable",
+    "TextPPO",
+    "TokenFeatures",
+    "finetune",
+    "stop_on_signals",
+]
 
 _MODULES = {
     "CausalLMPolicy": "policy",
     "CheckpointError": "packing",
     "SampleTable": "callbacks",
     "TextPPO": "ppo",
+    "TokenFeatures": "features",
     "finetune": "sft",
     "stop_on_signals": "callbacks",
 }

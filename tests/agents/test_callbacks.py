@@ -11,7 +11,7 @@ from rich.console import Console
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents.callbacks import SampleTable, stop_on_signals, visible
+from agents.callbacks import SampleTable, SaveEvery, stop_on_signals, visible
 
 
 def episode(prompt, response, score, kl):
@@ -108,3 +108,13 @@ def test_the_second_ctrl_c_interrupts():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
     assert model.stops == 1
+
+
+def test_the_model_is_saved_between_rollouts(tmp_path):
+    saved = []
+    callback = SaveEvery(2, tmp_path / "last.zip")
+    callback.model = SimpleNamespace(save=saved.append)
+    for rollout in range(1, 6):
+        callback.on_rollout_start()
+        assert len(saved) == {1: 0, 2: 0, 3: 1, 4: 1, 5: 2}[rollout]  # after two whole rollouts, after four
+    assert saved == [tmp_path / "last.zip"] * 2
