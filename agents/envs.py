@@ -24,7 +24,8 @@ def as_vec_env(env: Any, n_envs: int = 1) -> VecEnv:
     Args:
         env: an id; a Gymnasium environment; a Gymnasium vector environment; or a VecEnv, which is returned as it is.
         n_envs: sub-environments that a single ``TextGenerationEnv`` becomes, so that episodes are generated side by side.
-            An environment behind wrappers of the user's own stays alone, so that the wrappers keep working.
+            An environment behind wrappers of the user's own, or with a ``step`` of its own, stays alone, so that they keep
+            working.
 
     Raises:
         ValueError: for anything else, and for a vector environment that resets at the next step.
@@ -43,9 +44,14 @@ def as_vec_env(env: Any, n_envs: int = 1) -> VecEnv:
     bare = env
     while isinstance(bare, TRANSPARENT_WRAPPERS):
         bare = bare.env
-    if isinstance(bare, TextGenerationEnv):
+    if isinstance(bare, TextGenerationEnv) and not overrides_episodes(bare):
         return TextVecEnv(bare.vectorize(n_envs))
     return DummyVecEnv([lambda: env])
+
+
+def overrides_episodes(env: TextGenerationEnv) -> bool:
+    """Whether a subclass steps or resets in a way of its own, which the vector environment would not call."""
+    return any(getattr(type(env), name) is not getattr(TextGenerationEnv, name) for name in ("reset", "step"))
 
 
 def common_attribute(env: VecEnv, name: str, default: Any = None) -> Any:

@@ -24,7 +24,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 from agents.on_policy import default_learning_rate
 from agents.ppo import TextPPO
 from reward_models import RewardError
-from tests.agents.helpers import letters_env, small_lm
+from tests.agents.helpers import LETTERS, letters_env, small_lm
+from text_envs.env import TextGenerationEnv
+from text_envs.letters import letter_tokenizer
 from text_envs.sb3 import TextVecEnv
 
 
@@ -68,6 +70,23 @@ def test_a_vector_env_that_resets_at_the_next_step_is_refused_with_a_way_out():
     venv = SyncVectorEnv([lambda: gym.make("text_envs/CountLetter-v0")] * 2)
     with pytest.raises(ValueError, match="autoreset_mode=AutoresetMode.SAME_STEP"):
         make_ppo(venv)
+
+
+def test_an_environment_with_a_step_of_its_own_keeps_it():
+    class Shifted(TextGenerationEnv):
+        def step(self, action):
+            obs, reward, *rest = super().step(action)
+            return obs, reward + 5.0, *rest
+
+    env = Shifted(
+        tokenizer=letter_tokenizer(LETTERS),
+        prompts=["a"],
+        reward_model=lambda c: [0.0] * len(c),
+        max_new_tokens=2,
+    )
+    model = make_ppo(env, n_episodes=3)
+    model.learn(1)
+    assert [episode.score for episode in model.rollout_buffer.episodes] == [10.0] * 3
 
 
 def test_no_token_is_generated_that_is_not_used_and_all_are_judged_in_one_call():
