@@ -54,7 +54,7 @@ class CheckpointedAlgorithm(BaseAlgorithm):
     saved_schedules: tuple[str, ...] = ("learning_rate",)
 
     def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
-        """Write a checkpoint, atomically: the file at ``path`` is the old or the new one. ".zip" is added where the suffix is missing.
+        """Write a checkpoint, atomically: the file at ``path`` (".zip" may be left out) is the old or the new one.
 
         ``exclude`` and ``include`` are accepted for Stable-Baselines3's sake; what is saved is fixed.
         """

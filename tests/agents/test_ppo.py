@@ -68,7 +68,7 @@ def test_it_runs_on_any_environment_and_a_rollout_is_n_episodes(kind):
 
 def test_a_vector_env_that_resets_at_the_next_step_is_refused_with_a_way_out():
     venv = SyncVectorEnv([lambda: gym.make("text_envs/CountLetter-v0")] * 2)
-    with pytest.raises(ValueError, match="autoreset_mode=AutoresetMode.SAME_STEP"):
+    with pytest.raises(ValueError, match=r"autoreset_mode=AutoresetMode\.SAME_STEP"):
         make_ppo(venv)
 
 
