@@ -1,0 +1,1 @@
+"""Comparisons, each one command: this library's speed beside its peers'."""

@@ -1,0 +1,1 @@
+"""How fast, beside what a user would else pick: ``python -m benchmarks.throughput``."""

@@ -1,0 +1,108 @@
+"""This library: whole iterations of TextPPO, its rollout alone, its vector environment alone."""
+
+from typing import Any
+
+import numpy as np
+
+from agents import TextPPO
+from benchmarks.throughput.contender import Rounds, watch_dtype
+from benchmarks.throughput.setting import (
+    EOS,
+    Setting,
+    make_model,
+    make_prompts,
+    make_tokenizer,
+    trivial_reward,
+)
+from text_envs import TextVecEnv, TextVectorEnv
+
+
+def make_env(setting: Setting, n_envs: int, ends_early: bool = False) -> TextVecEnv:
+    """The native vector environment; without EOS, so that all episodes have the same length, unless ``ends_early``."""
+    return TextVecEnv(
+        TextVectorEnv(
+            n_envs,
+            tokenizer=make_tokenizer(setting),
+            prompts=make_prompts(setting),
+            reward_model=trivial_reward,
+            max_prompt_tokens=setting.prompt,
+            max_new_tokens=setting.limit if ends_early else setting.response,
+            eos_token_id=EOS if ends_early else [],
+        )
+    )
+
+
+def make_agent(setting: Setting, cls: type[TextPPO], dtype: str, **kwargs: Any) -> TextPPO:
+    """TextPPO with its defaults, but for the sizes of the setting."""
+    policy_kwargs = kwargs.pop("policy_kwargs", {})
+    settings: dict[str, Any] = dict(
+        learning_rate=setting.learning_rate,
+        n_episodes=setting.episodes,
+        batch_size=setting.minibatch,
+        n_epochs=setting.epochs,
+        seed=0,
+        device="cpu",
+    )
+    return cls("CausalLMPolicy", policy_kwargs={"dtype": dtype} | policy_kwargs, **settings | kwargs)
+
+
+def iteration(setting: Setting, rounds: Rounds, dtype: str, **kwargs: Any) -> None:
+    """One whole iteration: rollout, scores, reference, advantages, update."""
+    agent = make_agent(
+        setting,
+        TextPPO,
+        dtype,
+        env=make_env(setting, setting.episodes),
+        policy_kwargs={"model": make_model(setting), **kwargs},
+    )
+    watch_dtype(agent.policy.lm.model, rounds.facts, "dtype")
+    rounds.units = setting.episodes
+    while rounds.next():
+        agent.learn(setting.tokens)
+
+
+class Rollout(TextPPO):
+    """TextPPO that only generates: what it does with the episodes afterwards is left out."""
+
+    def _evaluate(self, buffer) -> None:
+        self.n_tokens = len(buffer.actions)
+        self.mean_length = float(np.mean(buffer.lengths))
+
+    def _assign_rewards(self, buffer) -> None: ...
+    def compute_advantages(self, buffer) -> None: ...
+    def _record_rollout(self, buffer) -> None: ...
+    def train(self) -> None: ...
+
+
+def rollout(setting: Setting, rounds: Rounds, dtype: str, ends_early: bool) -> None:
+    """Generation alone, with log-probabilities and values, through the environment; per token."""
+    agent = make_agent(
+        setting,
+        Rollout,
+        dtype,
+        env=make_env(setting, setting.slots, ends_early),
+        n_episodes=setting.ragged_episodes if ends_early else setting.episodes,
+        policy_kwargs={"model": make_model(setting, ends_early)},
+    )
+    watch_dtype(agent.policy.lm.model, rounds.facts, "dtype")
+    while rounds.next():
+        agent.learn(1)
+        rounds.units = agent.n_tokens
+        rounds.facts["mean length"] = round(agent.mean_length, 1)
+
+
+def env(setting: Setting, rounds: Rounds) -> None:
+    """Random tokens through the environment alone; per token."""
+    step_randomly(make_env(setting, setting.num_envs), setting, rounds)
+
+
+def step_randomly(env, setting: Setting, rounds: Rounds, n_steps: int | None = None) -> None:
+    """Rounds of ``n_steps`` steps (4 episodes if None), all actions drawn beforehand."""
+    n_steps = n_steps or 4 * setting.response
+    actions = np.random.default_rng(0).integers(2, setting.vocabulary, size=(n_steps, env.num_envs))
+    env.seed(0)
+    env.reset()
+    rounds.units = actions.size
+    while rounds.next():
+        for action in actions:
+            env.step(action)

@@ -1,0 +1,106 @@
+"""The task that all contenders run: a GPT-2, prompts of one length, and a reward that costs nothing."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from reward_models import Completion
+
+PAD, EOS = 0, 1
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Sizes; lengths in tokens, batches in episodes.
+
+    ``mean_length`` and ``limit`` describe the ragged episodes: response lengths are geometric with this mean, cut at the
+    limit, because every step ends an episode with probability 1 / mean_length.
+    """
+
+    layers: int = 4
+    hidden: int = 256
+    heads: int = 4
+    vocabulary: int = 2048
+    prompt: int = 32
+    response: int = 48
+    episodes: int = 64
+    epochs: int = 4
+    minibatch: int = 16
+    slots: int = 32
+    ragged_episodes: int = 128
+    mean_length: int = 24
+    limit: int = 128
+    num_envs: int = 256
+    learning_rate: float = 1e-6
+
+    @property
+    def tokens(self) -> int:
+        """Response tokens of one iteration at even lengths."""
+        return self.episodes * self.response
+
+
+def make_model(setting: Setting, ends_early: bool = False, seed: int = 0) -> GPT2LMHeadModel:
+    """A random GPT-2 without dropout; all else as transformers makes it.
+
+    ``ends_early`` gives the output layer a bias that makes EOS come with probability 1 / mean_length at every step,
+    whatever the context: whoever runs the model then gets geometric lengths, without a logits processor.
+    """
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        vocab_size=setting.vocabulary,
+        n_positions=max(256, setting.prompt + setting.limit, setting.prompt + setting.response),
+        n_embd=setting.hidden,
+        n_layer=setting.layers,
+        n_head=setting.heads,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        resid_pdrop=0.0,
+        pad_token_id=PAD,
+        bos_token_id=EOS,
+        eos_token_id=EOS,
+    )
+    model = GPT2LMHeadModel(config)
+    if ends_early:
+        weight = model.lm_head.weight.detach().clone()
+        # Without the EOS row's own noise its logit is its bias; the others' log-sum-exp is log V plus half their variance.
+        weight[EOS] = 0.0
+        others = math.log(setting.vocabulary - 1) + 0.5 * setting.hidden * config.initializer_range**2
+        model.lm_head = nn.Linear(setting.hidden, setting.vocabulary, bias=True)
+        with torch.no_grad():
+            model.lm_head.weight.copy_(weight)
+            model.lm_head.bias.zero_()
+            model.lm_head.bias[EOS] = others - math.log(setting.mean_length - 1)
+    return model.eval()
+
+
+def make_tokenizer(setting: Setting) -> PreTrainedTokenizerFast:
+    """One word per id: "w5" is token 5."""
+    words = {"<pad>": PAD, "<eos>": EOS} | {f"w{i}": i for i in range(2, setting.vocabulary)}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
+
+
+def make_prompts(setting: Setting, n: int = 256) -> list[str]:
+    """``n`` random prompts of exactly ``setting.prompt`` tokens."""
+    ids = np.random.default_rng(0).integers(2, setting.vocabulary, size=(n, setting.prompt))
+    return [" ".join(f"w{i}" for i in row) for row in ids]
+
+
+def score_text(text: str) -> float:
+    """A score that costs nothing but differs: a constant one would let the gradients, and with them Adam's moments, shrink
+    to denormal numbers, which are slow to compute with."""
+    return len(text) % 10 / 10
+
+
+def trivial_reward(completions: Sequence[Completion]) -> list[float]:
+    """``score_text`` of each response."""
+    return [score_text(completion.response) for completion in completions]
