@@ -294,7 +294,7 @@ def demo_parser() -> ArgumentParser:
         help="remove a run that lies in the folder",
     )
     add("--sft-steps", type=PositiveInt | None, help="steps of fine-tuning; default: what the demo needs")
-    add("--updates", type=PositiveInt | None, help="PPO updates; default: what the demo needs")
+    add("--total-timesteps", type=PositiveInt | None, help="tokens of PPO; default: what the demo needs")
     _add_run_options(parser)
     return parser
 

@@ -76,9 +76,7 @@ def ppo(options: Namespace, config: str) -> int:
     model = make_ppo(options)
     run.start(config)
     model.set_logger(run.logger(Progress(options.total_timesteps), tensorboard=options.tensorboard))
-    last = run.checkpoints / "last.zip"
-    run.checkpoints.mkdir()
-    stopped, seconds = train(model, options.total_timesteps, callbacks(options, run), last)
+    stopped, seconds = train(model, options.total_timesteps, callbacks(options, run), run.last_checkpoint)
     model.save_pretrained(run.policy)
     result = {"command": "ppo", **summary(run.metrics), "seconds": seconds, "policy": "policy"}
     run.write_result(result | {"stopped_by": stopped.number.name if stopped.number else None})
@@ -87,7 +85,9 @@ def ppo(options: Namespace, config: str) -> int:
         print(
             f"score {first:.3f} -> {final:.3f}, KL {result['kl']:.2f} nats per reply, {seconds:.0f} s; run folder {run.path}"
         )
-    return exit_status(stopped, f"what was learned is in {last}: TextPPO.load goes on from it.")
+    return exit_status(
+        stopped, f"what was learned is in {run.last_checkpoint}: TextPPO.load goes on from it."
+    )
 
 
 def generate(options: Namespace, config: str) -> int:
@@ -194,7 +194,7 @@ def callbacks(options: Namespace, run: RunFolder) -> list[BaseCallback]:
             SampleTable(every=options.samples_every, path=run.samples, console=Console(stderr=True))
         )
     if options.checkpoint_every:
-        chosen.append(SaveEvery(options.checkpoint_every, run.checkpoints / "last.zip"))
+        chosen.append(SaveEvery(options.checkpoint_every, run.last_checkpoint))
     return chosen
 
 
@@ -207,6 +207,7 @@ def train(
         The signal that ended it, if one did; seconds.
     """
     started = time.perf_counter()
+    last.parent.mkdir(exist_ok=True)
     try:
         with stop_on_signals(model) as stopped:
             model.learn(total_timesteps, callback=callback)

@@ -33,6 +33,7 @@ _OURS = (
     "samples.jsonl",
     "tensorboard",
     "checkpoints",
+    "sft",
     "policy",
     "result.json",
 )
@@ -77,6 +78,7 @@ class RunFolder:
     samples = property(lambda self: self.path / "samples.jsonl")
     tensorboard = property(lambda self: self.path / "tensorboard")
     checkpoints = property(lambda self: self.path / "checkpoints")
+    last_checkpoint = property(lambda self: self.checkpoints / "last.zip")
     policy = property(lambda self: self.path / "policy")
     result = property(lambda self: self.path / "result.json")
 
