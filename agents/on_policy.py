@@ -24,6 +24,7 @@ from agents.lm import LanguageModel, load_causal_lm
 from agents.losses import kl_estimate
 from agents.persistence import MAX_ENVS, CheckpointedAlgorithm
 from agents.policy import CausalLMPolicy, check_spaces, entropy, right_padded
+from agents.slots import LeftPaddedBatch, Slots
 from text_envs.sb3 import TextVecEnv
 
 REST = -1  # the action of a row that is not to move
@@ -107,6 +108,7 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, OnPolicyAlgorithm):
         self.target_kl = target_kl
         self.reference_model = reference_model
         self.stop_requested = False
+        self._slots: Slots | LeftPaddedBatch | None = None
         if _init_setup_model:
             self._setup_model()
 
@@ -201,7 +203,9 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, OnPolicyAlgorithm):
         """
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
-        slots = self.policy.slots(env.num_envs)
+        self._slots = self.policy.slots(
+            env.num_envs
+        )  # no local name: callbacks would keep it through the update
         can_rest = getattr(env, "can_rest", False)
         if self._last_obs is None:
             self._last_obs = env.reset()  # type: ignore[assignment]
@@ -218,7 +222,7 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, OnPolicyAlgorithm):
                 rows = np.flatnonzero(running)
                 ids, lengths = right_padded(self._last_obs["input_ids"], self._last_obs["attention_mask"])  # type: ignore
                 legal = np.stack(env.env_method("action_masks"))[rows] if masks_actions else None
-                tokens, values, log_probs = self.policy.act(slots, ids, lengths, rows, legal)
+                tokens, values, log_probs = self.policy.act(self._slots, ids, lengths, rows, legal)
                 actions = np.full(env.num_envs, REST if can_rest else 0, dtype=np.int64)
                 actions[rows] = tokens.cpu().numpy()
 
@@ -245,6 +249,7 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, OnPolicyAlgorithm):
                 episode.score += float(score)
                 episode.rewards[-1] += score
 
+        self._slots = None
         rollout_buffer.close()
         self._evaluate(rollout_buffer)
         self._assign_rewards(rollout_buffer)

@@ -18,6 +18,7 @@ from agents.lm import LanguageModel, SequenceBatch, load_causal_lm
 from agents.slots import LeftPaddedBatch, Slots, choose_cache
 
 VALUE_MODELS = ("shared", "separate")
+ADAMW = {"eps": 1e-5, "weight_decay": 0.0, "fused": True}
 
 
 class CausalLMPolicy(BasePolicy):
@@ -129,10 +130,9 @@ class CausalLMPolicy(BasePolicy):
             logits = self.lm.logits(
                 hidden, None if legal is None else torch.from_numpy(legal).to(self.device)
             )
-        log_probs = torch.log_softmax(logits, dim=-1)
-        actions = logits.argmax(dim=-1) if deterministic else sample(log_probs)
+        actions, log_probs = choose(logits, deterministic)
         values = self.value_head(hidden).squeeze(-1) if self.critic is None else torch.zeros(len(rows))
-        return actions, values, log_probs.gather(1, actions[:, None]).squeeze(1)
+        return actions, values, log_probs
 
     # --- single states: what Stable-Baselines3 asks for ------------------------------------------------------------
 
@@ -144,9 +144,8 @@ class CausalLMPolicy(BasePolicy):
     def forward(self, obs: dict[str, Tensor], deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions [n], values [n, 1] and log-probabilities [n] in the states ``obs`` [n, L], without a cache."""
         values, _, logits = self.evaluate_sequences(self._states(obs))
-        log_probs = torch.log_softmax(logits, dim=-1)
-        actions = logits.argmax(dim=-1) if deterministic else sample(log_probs)
-        return actions, values[:, None], log_probs.gather(1, actions[:, None]).squeeze(1)
+        actions, log_probs = choose(logits, deterministic)
+        return actions, values[:, None], log_probs
 
     def predict_values(self, obs: dict[str, Tensor]) -> Tensor:
         """Values, shape [n, 1], of the states ``obs`` [n, L]."""
@@ -246,15 +245,21 @@ def right_padded(ids: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndar
     return ids, lengths
 
 
-def sample(log_probs: Tensor) -> Tensor:
-    """One token per row of ``log_probs``, shape [n, V], by inverse CDF: one uniform number and a binary search each.
+def choose(logits: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor]:
+    """One token per row of ``logits``, shape [n, V], and its log-probability; both of shape [n].
 
-    ``torch.multinomial`` draws the same distribution several times slower on a CPU. The uniform number is kept just below
-    the sum, so that a token of probability 0 is never drawn.
+    The draw is by inverse CDF, one uniform number and a binary search per row: ``torch.multinomial`` draws from the same
+    distribution several times slower on a CPU. The uniform number is kept just below the sum of the probabilities, so that
+    a token of probability 0 is never drawn.
     """
-    cdf = log_probs.exp().cumsum(dim=-1)
-    uniform = torch.rand(len(cdf), 1, device=cdf.device) * (1 - 1e-6)
-    return torch.searchsorted(cdf, uniform * cdf[:, -1:], right=True).squeeze(1)
+    probabilities = torch.softmax(logits, dim=-1)
+    if deterministic:
+        actions = logits.argmax(dim=-1, keepdim=True)
+    else:
+        cdf = probabilities.cumsum(dim=-1)
+        uniform = torch.rand(len(cdf), 1, device=cdf.device) * (1 - 1e-6)
+        actions = torch.searchsorted(cdf, uniform * cdf[:, -1:], right=True)
+    return actions.squeeze(1), probabilities.gather(1, actions).log().squeeze(1)
 
 
 def entropy(logits: Tensor) -> Tensor:

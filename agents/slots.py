@@ -6,6 +6,7 @@ a caller cannot get it wrong: a row whose ids do not extend what its slot holds 
 """
 
 import warnings
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,19 +17,36 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 from agents.lm import LanguageModel
 
 
+@dataclass
+class Pass:
+    """Where the present forward pass writes, told to all layers of the cache.
+
+    Attributes:
+        n_slots, max_length: size of the cache.
+        slots: int64, shape [rows].
+        positions: int64, shape [rows], of the one new token; None where whole prefixes are written from position 0.
+        width: how far the rows may look back.
+    """
+
+    n_slots: int
+    max_length: int
+    slots: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    positions: Tensor | None = None
+    width: int = 0
+
+
 class SlotLayer(CacheLayerMixin):
-    """Keys and values of one layer, shape [slots, heads, max_length, head_dim]; ``Slots`` says where a pass writes."""
+    """Keys and values of one layer, shape [slots, heads, max_length, head_dim]."""
 
     is_sliding = False
     supports_early_init = False
 
-    def __init__(self, slots: "Slots"):
+    def __init__(self, current: Pass):
         super().__init__()
-        self.slots = slots
+        self.current = current
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        n_slots, max_length = self.slots.ids.shape
-        heads = key_states.shape[1]
+        n_slots, heads, max_length = self.current.n_slots, key_states.shape[1], self.current.max_length
         self.keys = key_states.new_zeros(n_slots, heads, max_length, key_states.shape[-1])
         self.values = value_states.new_zeros(n_slots, heads, max_length, value_states.shape[-1])
         self.is_initialized = True
@@ -39,7 +57,7 @@ class SlotLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None and self.values is not None
-        slot, position = self.slots.write_at
+        slot, position = self.current.slots, self.current.positions
         if position is None:  # new rows: they attend to themselves alone
             length = key_states.shape[2]
             self.keys[slot, :, :length] = key_states
@@ -47,7 +65,7 @@ class SlotLayer(CacheLayerMixin):
             return key_states, value_states
         self.keys[slot, :, position] = key_states[:, :, 0]
         self.values[slot, :, position] = value_states[:, :, 0]
-        n_active, width = len(slot), self.slots.width
+        n_active, width = len(slot), self.current.width
         return self.keys[:n_active, :, :width], self.values[:n_active, :, :width]
 
     def swap(self, a: np.ndarray, b: np.ndarray) -> None:
@@ -64,7 +82,7 @@ class SlotLayer(CacheLayerMixin):
         return 0
 
     def get_max_length(self) -> int:
-        return self.slots.ids.shape[1]
+        return self.current.max_length
 
 
 class Slots:
@@ -80,10 +98,9 @@ class Slots:
         self.slot_of = np.arange(n_rows)
         self.row_of = np.arange(n_rows)
         n_layers = lm.model.config.get_text_config().num_hidden_layers
-        self.layers = [SlotLayer(self) for _ in range(n_layers)]
+        self.current = Pass(n_rows, max_length)
+        self.layers = [SlotLayer(self.current) for _ in range(n_layers)]
         self.cache = Cache(layers=list(self.layers))
-        self.write_at: tuple[Tensor, Tensor | None]
-        self.width = 0
 
     def last_hidden(self, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> Tensor:
         """Hidden state of the last token of each of ``rows``, shape [rows, hidden_size].
@@ -106,7 +123,7 @@ class Slots:
 
     def _prefill(self, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> Tensor:
         width = int(lengths[rows].max())
-        self.write_at = (self._tensor(self.slot_of[rows]), None)
+        self.current.slots, self.current.positions = self._tensor(self.slot_of[rows]), None
         hidden = self.lm.hidden(self._tensor(ids[rows, :width]), past_key_values=self.cache, use_cache=True)
         return hidden[torch.arange(len(rows)), self._tensor(lengths[rows] - 1)]
 
@@ -115,9 +132,10 @@ class Slots:
         order = self.row_of[: len(rows)]
         last = lengths[order] - 1
         position = self._tensor(last)
-        self.width = int(last.max()) + 1
-        self.write_at = (torch.arange(len(rows), device=self.lm.device), position)
-        future = torch.arange(self.width, device=self.lm.device) > position[:, None]
+        width = int(last.max()) + 1
+        self.current.slots, self.current.positions = torch.arange(len(rows), device=self.lm.device), position
+        self.current.width = width
+        future = torch.arange(width, device=self.lm.device) > position[:, None]
         dtype = self.lm.dtype if torch.is_autocast_enabled(self.lm.device.type) else torch.float32
         mask = torch.zeros(future.shape, dtype=dtype, device=future.device)
         mask = mask.masked_fill_(future, torch.finfo(dtype).min)[:, None, None]
