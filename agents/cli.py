@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return getattr(import_module(module), function)(options, config_text(name, options))
     except KeyboardInterrupt:
-        return _say(name, "interrupted before there was anything to save.", 130)
+        return _say(name, "interrupted; nothing more was saved.", 130)
     except Exception as error:
         if os.environ.get("RLHF_DEBUG") or not _is_mistake(error):
             raise
@@ -92,7 +92,11 @@ def _in_short(message: str) -> str:
 
 
 def build_parser() -> ArgumentParser:
-    parser = Parser(prog="rlhf", description="Train causal language models with PPO against a reward model.")
+    parser = Parser(
+        prog="rlhf",
+        description="Train causal language models with PPO against a reward model.",
+        epilog="Set RLHF_DEBUG=1 to see the traceback behind an error.",
+    )
     commands = parser.add_subcommands(dest="command")
     for name, make in SUBPARSERS.items():
         commands.add_subcommand(name, make(), help=make.__doc__)

@@ -268,7 +268,7 @@ def test_ctrl_c_before_training_is_a_sentence(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr("agents.commands.make_ppo", interrupt)
     assert rlhf("ppo", "--total-timesteps", "9", "--out", tmp_path / "run") == 130
-    assert capsys.readouterr().err == "rlhf ppo: interrupted before there was anything to save.\n"
+    assert capsys.readouterr().err == "rlhf ppo: interrupted; nothing more was saved.\n"
 
 
 def test_help_does_not_wait_for_torch():
