@@ -234,7 +234,8 @@ def _own_tokenizer(model: Any) -> str:
 
 
 def _check_vocabulary(model: PreTrainedModel, vocab_size: int) -> None:
-    known = model.get_input_embeddings().weight.shape[0]
+    weight: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
+    known = weight.shape[0]
     if known < vocab_size:
         raise ValueError(
             f"The model knows {known} tokens, its tokenizer has {vocab_size}: they do not belong together. "
