@@ -35,6 +35,10 @@ class Contender:
     def is_installed(self) -> bool:
         return self.needs is None or find_spec(self.needs) is not None
 
+    @property
+    def is_bf16(self) -> bool:
+        return self.kwargs.get("dtype") == "bfloat16"
+
     def load(self) -> Callable[..., None]:
         module, name = self.function.split(":")
         return getattr(import_module(f"benchmarks.throughput.contenders.{module}"), name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from benchmarks.throughput.machine import bf16_in_hardware
 from benchmarks.throughput.tables import TABLES, Bar
 from benchmarks.throughput.worker import Sample, Worker
 
@@ -78,11 +79,12 @@ def is_disturbed(sample: Sample) -> bool:
 def measure(table: str, names: list[str], rounds: int, threads: int, say: Callable[[str], None]) -> Measured:
     """Start the contenders, warm each up with a round that does not count, then let them take turns.
 
-    A round in which somebody else was busy is repeated, up to ``rounds`` times in all.
+    A round in which somebody else was busy is repeated, up to ``2 * rounds`` in all. Contenders in bfloat16 take part in one
+    round only, not warmed up, where the CPU has no such instructions: it lasts minutes, and says all there is to say.
     """
     measured = Measured(table, [], {})
     with ExitStack() as stack:
-        workers = []
+        workers, once = [], []
         for name in names:
             contender = TABLES[table].contenders[name]
             if not contender.is_installed:
@@ -91,11 +93,15 @@ def measure(table: str, names: list[str], rounds: int, threads: int, say: Callab
                 continue
             worker = Worker(table, name, threads)
             stack.callback(worker.close)
+            if contender.is_bf16 and not bf16_in_hardware():
+                once.append(worker)
+                continue
             say(f"{contender.label}: warm-up {worker.round()['wall']:.1f} s")
             workers.append(worker)
         n_quiet = 0
-        while workers and n_quiet < rounds and len(measured.rounds) < 2 * rounds:
-            samples = {worker.name: worker.round() for worker in workers}
+        while (workers or once) and n_quiet < rounds and len(measured.rounds) < 2 * rounds:
+            samples = {worker.name: worker.round() for worker in [*workers, *once]}
+            once = []
             measured.rounds.append(samples)
             disturbed = [name for name, sample in samples.items() if is_disturbed(sample)]
             n_quiet += not disturbed

@@ -95,12 +95,12 @@ def make_prompts(setting: Setting, n: int = 256) -> list[str]:
     return [" ".join(f"w{i}" for i in row) for row in ids]
 
 
-def score_text(text: str) -> float:
+def score_ids(response_ids: Sequence[int]) -> float:
     """A score that costs nothing but differs: a constant one would let the gradients, and with them Adam's moments, shrink
     to denormal numbers, which are slow to compute with."""
-    return len(text) % 10 / 10
+    return response_ids[0] % 10 / 10
 
 
 def trivial_reward(completions: Sequence[Completion]) -> list[float]:
-    """``score_text`` of each response."""
-    return [score_text(completion.response) for completion in completions]
+    """``score_ids`` of each response."""
+    return [score_ids(completion.response_ids) for completion in completions]

@@ -1,6 +1,6 @@
 """This library: whole iterations of TextPPO, its rollout alone, its vector environment alone."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,10 @@ from benchmarks.throughput.setting import (
     make_tokenizer,
     trivial_reward,
 )
-from text_envs import TextVecEnv, TextVectorEnv
+from text_envs.sb3 import TextVecEnv
+from text_envs.vector import TextVectorEnv
+
+Agent = TypeVar("Agent", bound=TextPPO)
 
 
 def make_env(setting: Setting, n_envs: int, ends_early: bool = False) -> TextVecEnv:
@@ -32,7 +35,7 @@ def make_env(setting: Setting, n_envs: int, ends_early: bool = False) -> TextVec
     )
 
 
-def make_agent(setting: Setting, cls: type[TextPPO], dtype: str, **kwargs: Any) -> TextPPO:
+def make_agent(setting: Setting, cls: type[Agent], dtype: str, **kwargs: Any) -> Agent:
     """TextPPO with its defaults, but for the sizes of the setting."""
     policy_kwargs = kwargs.pop("policy_kwargs", {})
     settings: dict[str, Any] = dict(

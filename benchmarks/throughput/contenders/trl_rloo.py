@@ -8,7 +8,7 @@ from transformers import TrainerCallback
 from trl import RLOOConfig, RLOOTrainer
 
 from benchmarks.throughput.contender import Rounds, watch_dtype
-from benchmarks.throughput.setting import Setting, make_model, make_prompts, make_tokenizer, score_text
+from benchmarks.throughput.setting import Setting, make_model, make_prompts, make_tokenizer, score_ids
 
 
 class OneIterationPerRound(TrainerCallback):
@@ -25,9 +25,9 @@ class OneIterationPerRound(TrainerCallback):
             control.should_training_stop = not self.rounds.next()
 
 
-def trivial_reward(completions: list[str], **columns: Any) -> list[float]:
-    """``score_text`` of each completion."""
-    return [score_text(completion) for completion in completions]
+def trivial_reward(completion_ids: list[list[int]], **columns: Any) -> list[float | None]:
+    """``score_ids`` of each completion."""
+    return [score_ids(ids) for ids in completion_ids]
 
 
 def iteration(setting: Setting, rounds: Rounds, dtype: str) -> None:
@@ -68,5 +68,6 @@ def iteration(setting: Setting, rounds: Rounds, dtype: str) -> None:
             processing_class=tokenizer,
             callbacks=[OneIterationPerRound(rounds, steps)],
         )
+    assert trainer.model is not None
     watch_dtype(trainer.model, rounds.facts, "dtype")
     trainer.train()
