@@ -34,7 +34,7 @@ class CausalLMPolicy(BasePolicy):
         model: folder or hub id of a causal LM, a transformers config or its dict, or a module; None makes a small random
             Llama where V is at most 128.
         value_model: "shared" puts the value head on the policy's trunk; "separate" gives the critic a trunk of its own.
-        temperature: of the distribution that is sampled and whose log-probabilities are trained; 1.0 as in Ouyang et al. 2022.
+        temperature: of the distribution that is sampled and trained; 1.0 as in Ouyang et al. 2022.
         dtype: "float32", "bfloat16" (autocast over float32 weights) or "auto" (bfloat16 where the hardware is fast at it).
         optimizer_class, optimizer_kwargs: AdamW with eps 1e-5 (Huang et al. 2022, "The 37 Implementation Details of PPO",
             detail 3) and no weight decay.
