@@ -157,19 +157,16 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection):  # type: 
         callback.on_training_start(locals(), globals())
         assert self.env is not None
         while self.num_timesteps < total_timesteps and not self.stop_requested:
+            # Before the rollout, unlike Stable-Baselines3: a schedule that falls to 0 still has the last update learn.
+            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             if not self.collect_rollouts(self.env, callback, self.rollout_buffer, self.n_episodes):  # type: ignore[arg-type]
                 break
             iteration += 1
-            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             self.train()
             if log_interval is not None and iteration % log_interval == 0:
                 self.dump_logs(iteration)
         callback.on_training_end()
         return self
-
-    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
-        # The last rollout may overshoot, as it ends with whole episodes: schedules never see less than 0.
-        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
 
     def stop(self) -> None:
         """Ask ``learn`` to return at the next safe point: after a token, or between two optimiser steps."""

@@ -271,8 +271,13 @@ def test_schedules_reach_optimiser_and_clipping():
         original(log),
     )
     model.learn(60)
-    assert seen[0] < 1e-3 and seen == sorted(seen, reverse=True) and len(set(seen)) == len(seen)
-    assert model._clip_ranges()[0] == pytest.approx(0.1, abs=0.02)
+    assert (
+        seen[0] == 1e-3
+        and seen == sorted(seen, reverse=True)
+        and len(set(seen)) == len(seen)
+        and seen[-1] > 0
+    )
+    assert 0.1 < model._clip_ranges()[0] < 0.2
 
 
 def test_the_default_learning_rate_falls_linearly_to_zero_and_shrinks_with_size():
