@@ -5,9 +5,12 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models here are too small to share among threads
 
 import pytest
+import torch
+
+# The models here are too small to share among threads; on a busy machine two threads are many times slower than one.
+torch.set_num_threads(1)
 
 # Real data and a real pretrained model, if they are at hand: tests that want them skip where they are not.
 DATA = Path(os.environ.get("TEXT_ENVS_DATA", Path(__file__).parents[2] / "shared" / "data"))
