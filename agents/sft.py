@@ -143,8 +143,10 @@ def finetune(
             callbacks=[progress_callback],
         )
         trainer.remove_callback(PrinterCallback)
+        use_cache = lm.config.use_cache
         started = time.perf_counter()
         trainer.train()
+    lm.config.use_cache = use_cache  # Trainer switches it off, and save_pretrained would keep it so
     lm.eval()
     _set_eos(lm, encode.eos_token_ids)
     last_losses = progress_callback.losses[-max(1, len(progress_callback.losses) // 10) :]

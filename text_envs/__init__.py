@@ -9,7 +9,7 @@ env = gym.make("text_envs/TextGeneration-v0", tokenizer=folder, prompts=["Once"]
 
 import gymnasium as gym
 
-from reward_models import Completion
+from reward_models import Completion, RewardModel, register
 from text_envs.encoding import PromptError
 from text_envs.env import TextGenerationEnv
 from text_envs.prompts import PromptSource, PromptStream
@@ -37,6 +37,14 @@ def __getattr__(name: str) -> object:
         return TextVecEnv
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
+
+def _support_judge() -> RewardModel:
+    from text_envs.tasks.support_judge import judge
+
+    return judge
+
+
+register("support_reply", _support_judge)
 
 # One line per environment. No max_episode_steps: TimeLimit would cut an episode before it is scored.
 for _name, _module, _class in (

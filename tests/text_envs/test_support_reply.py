@@ -1,21 +1,27 @@
 """SupportReply-v0: prompts, demonstrations, and a judge that adversarial replies do not fool."""
 
 import re
+import runpy
+from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import reward_models
 from reward_models import Completion
+from text_envs.letters import letter_tokenizer
 from text_envs.tasks import support_grammar as grammar
 from text_envs.tasks.support_grammar import MOODS, PROBLEMS, PRODUCTS
 from text_envs.tasks.support_judge import WEIGHTS, facts, judge
-from text_envs.tasks.support_reply import QUALITY_SHARES, demonstrations, pairs, prompts
+from text_envs.tasks.support_reply import FOLDER, QUALITY_SHARES, demonstrations, pairs, prompts
+from text_envs.tokenizer import load_tokenizer
 
 KETTLE = {"product": "kettle", "problem": "damaged", "mood": "angry"}
 MESSAGE = "My kettle arrived with a crack down one side."
-GOOD = " I am sorry that your kettle arrived damaged. We will send you a new kettle today. Kind regards."
+GOOD = " I am so sorry that your kettle arrived damaged. We will send you a new kettle today. Kind regards."
 
 tickets = st.sampled_from(prompts("train") + prompts("held_out"))
 qualities = st.sampled_from(grammar.QUALITIES)
@@ -100,7 +106,7 @@ def test_demonstrations_answer_prompts_of_their_split():
 
 LOST_BY = {
     "rude": {"polite"},
-    "vague": {"addresses_problem", "names_product", "fitting_remedy"},
+    "vague": {"addresses_problem", "fitting_remedy"},
     "wrong_product": {"addresses_problem", "names_product", "fitting_remedy"},
     "wrong_remedy": {"fitting_remedy"},
 }
@@ -135,7 +141,7 @@ def test_scores_are_between_0_and_1_and_only_good_replies_near_1(row, quality, s
 
 def test_the_gold_score_is_the_weighted_mean_times_fluency():
     assert sum(WEIGHTS.values()) == pytest.approx(1.0)
-    components = judge.components(completion(" I am sorry that your kettle is late. Kind regards."))
+    components = judge.components(completion(" I am so sorry that your kettle is late. Kind regards."))
     assert components == {
         "addresses_problem": 0.0,
         "names_product": 1.0,
@@ -145,14 +151,14 @@ def test_the_gold_score_is_the_weighted_mean_times_fluency():
         "ends_properly": 1.0,
         "fluent": 1.0,
     }
-    assert judge.gold(components) == pytest.approx(0.20 + 0.15 + 0.10 + 0.10)
+    assert judge.gold(components) == pytest.approx(0.15 + 0.15 + 0.10 + 0.10)
 
 
 def test_one_problem_never_counts_as_another():
     for name, problem in PROBLEMS.items():
         for clause in problem.acknowledgements:
             for remedy in problem.remedies:
-                reply = f" I am sorry that {clause}. We will {remedy} today.".format(product="kettle")
+                reply = f" I am so sorry that {clause}. We will {remedy} today.".format(product="kettle")
                 components = judge.components(completion(reply, product="kettle", problem=name, mood="calm"))
                 assert (components["addresses_problem"], components["fitting_remedy"]) == (1.0, 1.0), reply
 
@@ -182,12 +188,15 @@ ADVERSARIES = {
     "nothing": ("", 0.0),
     "a full stop": (" .", 0.1),
     "polite words over and over": (" sorry thank you please" * 6 + ".", 0.1),
-    "polite sentences over and over": (" I am sorry to hear that. Thank you for your patience." * 4, 0.2),
-    "one good sentence over and over": (" I am sorry that your kettle arrived damaged." * 5, 0.2),
+    "polite sentences over and over": (
+        " I am sorry to hear about your kettle. Thank you for your patience." * 4,
+        0.2,
+    ),
+    "one good sentence over and over": (" I am so sorry that your kettle arrived damaged." * 5, 0.2),
     "the whole reply twice": (GOOD + GOOD, 0.35),
-    "every product": (f" I am sorry that your {' and '.join(PRODUCTS)} arrived damaged.", 0.3),
+    "every product": (f" I am so sorry that your {' and '.join(PRODUCTS)} arrived damaged.", 0.3),
     "every remedy": (
-        " I am sorry that your kettle arrived damaged. "
+        " I am so sorry that your kettle arrived damaged. "
         + " ".join(f"We will {p.remedies[0]} today." for p in PROBLEMS.values()).format(product="kettle"),
         0.7,
     ),
@@ -255,3 +264,106 @@ def test_scores_do_not_depend_on_the_batch():
     rows = demonstrations("held_out", 20)
     batch = [Completion(row["prompt"], row["response"], (), (), "eos", row) for row in rows]
     assert judge(batch) == [judge([one])[0] for one in batch]
+
+
+# --- the tokenizer and the model that come with the task
+
+
+@pytest.fixture(scope="module")
+def env():
+    return gym.make("text_envs/SupportReply-v0", split="held_out").unwrapped
+
+
+def test_the_shipped_files_are_small_and_whole():
+    files = {file.name: file.stat().st_size for file in FOLDER.iterdir()}
+    assert set(files) == {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert sum(files.values()) < 2_000_000
+
+
+def test_the_tokenizer_knows_each_product_as_one_token(env):
+    tokenizer = env.tokenizer
+    assert len(tokenizer) == env.action_space.n == 1024
+    assert (tokenizer.pad_token_id, env.eos_token_ids) == (0, (1,))
+    assert all(len(tokenizer(f" {product}")["input_ids"]) == 1 for product in PRODUCTS)
+
+
+@given(tickets, qualities, seeds)
+def test_prompt_and_reply_are_encoded_apart_as_together(row, quality, seed):
+    tokenizer, reply = load_tokenizer(FOLDER), reply_to(row, quality, seed).response
+    apart = tokenizer(row["prompt"])["input_ids"] + tokenizer(reply)["input_ids"]
+    assert apart == tokenizer(row["prompt"] + reply)["input_ids"]
+    assert tokenizer.decode(tokenizer(reply)["input_ids"]) == reply
+
+
+def test_prompts_and_good_replies_fit(env):
+    rows = demonstrations("train", 3000, seed=1)
+    for split in ("train", "held_out"):
+        asked = env.tokenizer([row["prompt"] for row in prompts(split)])["input_ids"]
+        assert max(map(len, asked)) <= env.max_prompt_tokens
+    good = env.tokenizer([row["response"] for row in rows if row["quality"] == "good"])["input_ids"]
+    assert max(map(len, good)) + 1 <= env.max_new_tokens
+
+
+def test_the_task_is_complete_by_default(env):
+    assert env.default_model == str(FOLDER)
+    env.reset(seed=0, options={"prompt": prompts("held_out")[0]})
+    for token in [*env.tokenizer(GOOD)["input_ids"], 1]:
+        _, reward, terminated, _, info = env.step(token)
+    assert terminated
+    assert reward == judge([info["completion"]])[0] > 0.1
+    assert info["completion"].response == GOOD
+    assert info["completion"].columns["problem"] == prompts("held_out")[0]["problem"]
+
+
+def test_another_reward_or_tokenizer_takes_the_place_of_the_default():
+    short = {"name": "length", "target": 20}
+    env = gym.make("text_envs/SupportReply-v0", reward_model=short, max_new_tokens=8).unwrapped
+    assert env.max_new_tokens == 8
+    assert env.task.reward_model is not judge
+    other = gym.make("text_envs/SupportReply-v0", tokenizer=letter_tokenizer("ab"), prompts=["ab"])
+    assert other.unwrapped.default_model is None
+
+
+def test_the_judge_goes_by_its_name():
+    assert reward_models.make("support_reply")([completion(GOOD)]) == [pytest.approx(1.0)]
+    assert reward_models.make("text_envs.tasks.support_reply:judge") is judge
+
+
+def test_the_script_makes_the_shipped_tokenizer():
+    """Fails if the grammar changed and scripts/make_support_reply.py did not run."""
+    script = Path(__file__).parents[2] / "scripts" / "make_support_reply.py"
+    made = runpy.run_path(str(script))["make_tokenizer"]()
+    assert made.get_vocab() == load_tokenizer(FOLDER).get_vocab()
+
+
+def test_the_shipped_model_answers_as_its_demonstrations_do(env):
+    """Mean gold score of its samples: well above gibberish, well below the good replies it has seen."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(FOLDER), env.tokenizer
+    rows = prompts("held_out")[::15]
+    batch = tokenizer([row["prompt"] for row in rows], padding=True, padding_side="left", return_tensors="pt")
+    torch.manual_seed(0)
+    ids = model.generate(
+        batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        do_sample=True,
+        top_k=0,
+        max_new_tokens=env.max_new_tokens,
+    )[:, batch["input_ids"].shape[1] :]
+    replies = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    ended = ["eos" if 1 in row else "length" for row in ids.tolist()]
+    scores = judge(
+        [
+            Completion(row["prompt"], reply, (), (), reason, row)
+            for row, reply, reason in zip(rows, replies, ended)
+        ]
+    )
+    assert 0.35 < np.mean(scores) < 0.65

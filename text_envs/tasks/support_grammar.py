@@ -212,7 +212,7 @@ MOODS: Mapping[str, Mood] = {
             "What should I do now?",
             "I need it this week.",
             "Can you help?",
-            "It was dear.",
+            "It cost a lot.",
         ),
     ),
     "calm": Mood(
@@ -226,14 +226,13 @@ MOODS: Mapping[str, Mood] = {
 }
 
 DETAILS = (
-    "It was a gift for my sister.",
-    "I bought it last week.",
-    "My order number is on the bill.",
-    "I use it at work.",
-    "My son has a birthday on Friday.",
-    "I have been a customer for years.",
-    "I paid by card.",
-    "",
+    "The {product} is a gift for my sister.",
+    "I bought the {product} on your website.",
+    "I have the bill for the {product} here.",
+    "I need the {product} for work.",
+    "The {product} is for the birthday of my son.",
+    "I paid for the {product} by card.",
+    "I saw the {product} in your spring sale.",
     "",
     "",
 )
@@ -241,9 +240,9 @@ DETAILS = (
 QUALITIES = ("good", "rude", "vague", "wrong_product", "wrong_remedy", "too_long")
 
 OPENINGS = (
-    "I am sorry that {problem}.",
-    "We are so sorry that {problem}.",
-    "I apologise that {problem}.",
+    "I am sorry to hear that {problem}.",
+    "We are sorry to hear that {problem}.",
+    "I am so sorry that {problem}.",
     "Thank you for telling us that {problem}.",
     "Thank you for your message. I see that {problem}.",
 )
@@ -276,9 +275,9 @@ RUDE_PHRASES = (
 )
 # fmt: on
 VAGUE_OPENINGS = (
-    "Thank you for your message.",
-    "We have read your message.",
-    "I am sorry to hear that.",
+    "Thank you for your message about your {product}.",
+    "We have read about your {product}.",
+    "I am sorry to hear about your {product}.",
     "Your message is with our team.",
 )
 VAGUE_MIDDLES = (
@@ -320,7 +319,7 @@ def write_ticket(rng: np.random.Generator, product: str, problem: str) -> Ticket
     parts = (
         choose(rng, MOODS[mood].openings),
         complaint + end,
-        choose(rng, DETAILS),
+        choose(rng, DETAILS).format(product=product),
         choose(rng, MOODS[mood].closings),
     )
     return Ticket(product, problem, mood, " ".join(part for part in parts if part))
@@ -353,7 +352,7 @@ def _sentences(rng: np.random.Generator, quality: str) -> Iterator[str]:
             yield choose(rng, CLOSINGS)
     elif quality == "too_long":
         yield choose(rng, OPENINGS)
-        yield from (RAMBLES[i] for i in rng.permutation(len(RAMBLES))[: int(rng.integers(2, 5))])
+        yield from (RAMBLES[i] for i in rng.permutation(len(RAMBLES))[: int(rng.integers(2, 4))])
         yield choose(rng, OFFERS)
         yield choose(rng, CLOSINGS)
     else:

@@ -14,8 +14,8 @@ from text_envs.tasks.support_grammar import MOODS, PROBLEMS, PRODUCTS, RUDE_PHRA
 
 WEIGHTS = {
     "addresses_problem": 0.20,
-    "names_product": 0.20,
-    "fitting_remedy": 0.25,
+    "names_product": 0.15,
+    "fitting_remedy": 0.30,
     "polite": 0.15,
     "concise": 0.10,
     "ends_properly": 0.10,

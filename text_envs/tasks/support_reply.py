@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from reward_models import register
 from text_envs.env import TextGenerationEnv
 from text_envs.tasks import support_grammar as grammar
 from text_envs.tasks.support_grammar import PROBLEMS, PRODUCTS, Ticket
@@ -24,13 +23,13 @@ SPLITS = ("train", "held_out")
 PROMPTS_PER_PAIR = {"train": 30, "held_out": 15}
 QUALITY_SHARES = {
     "good": 0.12,
-    "rude": 0.24,
-    "vague": 0.30,
-    "wrong_product": 0.08,
-    "wrong_remedy": 0.12,
-    "too_long": 0.14,
+    "rude": 0.28,
+    "vague": 0.26,
+    "wrong_product": 0.10,
+    "wrong_remedy": 0.13,
+    "too_long": 0.11,
 }
-# The longest prompt has 41 tokens, the longest good reply 42 with its EOS.
+# The longest prompt has 46 tokens, the longest good reply 42 with its EOS.
 MAX_PROMPT_TOKENS = 48
 MAX_NEW_TOKENS = 48
 
@@ -146,5 +145,3 @@ class SupportReplyEnv(TextGenerationEnv):
 
 
 make_vec = SupportReplyEnv.make_vec
-
-register("support_reply", SupportJudge)

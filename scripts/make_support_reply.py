@@ -1,0 +1,89 @@
+"""Make the tokenizer and the language model that come with `text_envs/SupportReply-v0`.
+
+    python scripts/make_support_reply.py [--out FOLDER] [--steps 4000]
+
+Both are made from the task's own grammar: a byte-level BPE of 1,024 tokens, and a Llama of 2 layers fine-tuned on
+demonstrations of mixed quality. The same seed, versions and machine give the same files; it takes minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+from agents.sft import finetune
+from text_envs.tasks.support_reply import FOLDER, demonstrations
+
+VOCAB_SIZE = 1024
+PAD, EOS = "<pad>", "<eos>"
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE (Radford et al. 2019) that knows nearly each word of the grammar as one token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB_SIZE,
+        special_tokens=[PAD, EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = (row["prompt"] + row["response"] for row in demonstrations("train", 20_000, seed=0))
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, clean_up_tokenization_spaces=False
+    )
+
+
+def make_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    """459,392 parameters, 1.8 MB in float32.
+
+    Weights start four times as large as is usual, for layers this narrow: so the model learns within some
+    hundred steps to copy the product's name from the message. With 0.02 it had not after 400.
+    """
+    return LlamaConfig(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=256,
+        initializer_range=0.08,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)  # the order of sums, and so the last bits, depend on it
+    tokenizer = make_tokenizer()
+    tuned = finetune(
+        make_config(tokenizer),
+        demonstrations("train", 16 * options.steps, seed=options.seed),
+        tokenizer,
+        options.out,
+        max_steps=options.steps,
+        batch_size=16,
+        learning_rate=3e-3,
+        warmup_steps=60,
+        eval_demonstrations=demonstrations("held_out", 512, seed=options.seed),
+        seed=options.seed,
+        device="cpu",
+    )
+    print(f"{options.out}: held-out loss {tuned.held_out_loss:.3f} nats per token, {tuned.seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
