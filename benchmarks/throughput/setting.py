@@ -35,7 +35,7 @@ class Setting:
     epochs: int = 4
     minibatch: int = 16
     slots: int = 32
-    ragged_episodes: int = 128
+    ragged_episodes: int = 256
     mean_length: int = 24
     limit: int = 128
     num_envs: int = 256

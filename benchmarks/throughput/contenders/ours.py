@@ -3,6 +3,7 @@
 from typing import Any, TypeVar
 
 import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
 
 from agents import TextPPO
 from benchmarks.throughput.contender import Rounds, watch_dtype
@@ -95,13 +96,12 @@ def rollout(setting: Setting, rounds: Rounds, dtype: str, ends_early: bool) -> N
 
 
 def env(setting: Setting, rounds: Rounds) -> None:
-    """Random tokens through the environment alone; per token."""
-    step_randomly(make_env(setting, setting.num_envs), setting, rounds)
+    """Random tokens through the environment alone, 40 episodes of each sub-environment; per token."""
+    step_randomly(make_env(setting, setting.num_envs), setting, rounds, n_steps=40 * setting.response)
 
 
-def step_randomly(env, setting: Setting, rounds: Rounds, n_steps: int | None = None) -> None:
-    """Rounds of ``n_steps`` steps (4 episodes if None), all actions drawn beforehand."""
-    n_steps = n_steps or 4 * setting.response
+def step_randomly(env: VecEnv, setting: Setting, rounds: Rounds, n_steps: int) -> None:
+    """Rounds of ``n_steps`` steps, all actions drawn beforehand."""
     actions = np.random.default_rng(0).integers(2, setting.vocabulary, size=(n_steps, env.num_envs))
     env.seed(0)
     env.reset()
