@@ -299,14 +299,17 @@ def demo_parser() -> ArgumentParser:
     )
     add("--sft-steps", type=PositiveInt | None, help="steps of fine-tuning; default: what the demo needs")
     add("--total-timesteps", type=PositiveInt | None, help="tokens of PPO; default: what the demo needs")
-    _add_run_options(parser)
+    _add_run_options(parser, threads=1)  # two wait for each other tenfold on a busy machine, and gain little
     return parser
 
 
-def _add_run_options(parser: ArgumentParser) -> None:
+def _add_run_options(parser: ArgumentParser, threads: int | None = None) -> None:
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="same seed, same run (on a CPU)")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--threads", type=PositiveInt | None, help="CPU threads; default: torch's choice")
+    default = "torch's choice" if threads is None else threads
+    parser.add_argument(
+        "--threads", type=PositiveInt | None, default=threads, help=f"CPU threads; default: {default}"
+    )
 
 
 SUBPARSERS = {"sft": sft_parser, "ppo": ppo_parser, "generate": generate_parser, "demo": demo_parser}
