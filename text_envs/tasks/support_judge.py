@@ -173,7 +173,7 @@ def ramp(x: float, zero: float, one: float) -> float:
 
 
 def fluency(text: str) -> float:
-    """Share of known word 1-, 2- and 3-grams, cubed; times that of distinct sentences or 6-grams, squared."""
+    """Share of known word 1-, 2- and 3-grams, to the fifth; times that of distinct sentences or 6-grams, squared."""
     sentences = split_sentences(text)
     if not sentences:
         return 0.0
@@ -181,7 +181,7 @@ def fluency(text: str) -> float:
     known = float(np.mean([np.mean(share) for share in shares]))
     sixes = list(ngrams(sentences, 6))
     distinct = min(len(set(items)) / len(items) for items in (sentences, sixes) if items)
-    return known**3 * distinct**2
+    return known**5 * distinct**2
 
 
 def ngrams(sentences: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
