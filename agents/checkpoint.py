@@ -17,10 +17,9 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -38,6 +37,7 @@ from agents.packing import (
     unpack_optimizer,
     unpack_tree,
 )
+from reward_models.files import replacing
 
 __all__ = [
     "CheckpointError",
@@ -45,7 +45,6 @@ __all__ = [
     "pack_optimizer",
     "pack_tree",
     "read",
-    "replacing",
     "unpack_module",
     "unpack_optimizer",
     "unpack_tree",
@@ -100,40 +99,9 @@ def read(path: PathOrFile) -> dict[str, Any]:
         return _read_zip(file, str(target))
 
 
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A binary file that becomes `path` when the block ends well, and leaves no trace when it does not."""
-    target = Path(os.path.realpath(path))  # a link stays a link: what it points to is replaced
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
-
-
 def _with_suffix(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     return path if path.suffix else path.with_name(path.name + ".zip")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where the system can sync a folder (Windows cannot)."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(handle)
 
 
 def _write_zip(file: IO[bytes], members: Mapping[str, Any]) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from reward_models.files import read_rows
 from text_envs.encoding import PromptError, check_unicode
-from text_envs.prompts import PromptSource, read_rows
+from text_envs.prompts import PromptSource
 from text_envs.tokenizer import find_eos
 
 logger = logging.getLogger("agents")
@@ -99,7 +99,7 @@ class DemonstrationEncoder:
 def _places(demonstrations: Any) -> Callable[[int], str]:
     """How to name row i in a message: by file and line, or by its index."""
     if isinstance(demonstrations, (str, os.PathLike)):
-        lines = read_rows(Path(demonstrations))[1]
+        lines = read_rows(demonstrations, (".jsonl", ".txt"), PromptError)[1]
         return lambda i: f"{os.fspath(demonstrations)}, line {lines[i]},"
     return lambda i: f"demonstrations[{i}]"
 

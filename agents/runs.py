@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat, filter_excluded_keys
 
-from agents.checkpoint import replacing
+from reward_models.files import replacing
 
 _OURS = (
     "config.yaml",

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import functools
-import gzip
 import inspect
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from reward_models.files import read_rows
 from text_envs.encoding import PromptEncoder, PromptError, TooLong
 from text_envs.tokens import IntArray
 
@@ -128,7 +126,7 @@ class PromptSource:
     def _open(self, prompts: Any) -> None:
         if isinstance(prompts, (str, os.PathLike)):
             self._name = os.fspath(prompts)
-            self._rows, self._lines = read_rows(Path(prompts))
+            self._rows, self._lines = read_rows(prompts, (".jsonl", ".txt"), PromptError)
         elif callable(prompts):
             if any(p.default is p.empty for p in inspect.signature(prompts).parameters.values()):
                 self.endless = prompts
@@ -258,26 +256,3 @@ class PromptStream:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_rows": None}  # a running generator can be neither pickled nor copied
-
-
-def read_rows(path: Path) -> tuple[list[Any], list[int]]:
-    """The rows of a ``.jsonl[.gz]`` or ``.txt[.gz]`` file, and the line on which each stands.
-
-    Raises:
-        PromptError: for a missing file, another suffix, or a line that is not JSON, with its number.
-    """
-    kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    if kind not in (".jsonl", ".txt") or not path.is_file():
-        what = "does not exist" if kind in (".jsonl", ".txt") else "is no file of prompts"
-        raise PromptError(f"{path} {what}. Give the path of a .jsonl[.gz] or .txt[.gz] file, or a list.")
-    rows, lines, number = [], [], 0
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for number, raw in enumerate(file, 1):
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-                if line.strip():
-                    rows.append(json.loads(line) if kind == ".jsonl" else line)
-                    lines.append(number)
-    except (ValueError, EOFError, OSError) as error:  # not JSON, not UTF-8, a gzip file cut short
-        raise PromptError(f"{path}, line {number}, cannot be read: {error}. Repair or remove it.") from error
-    return rows, lines
