@@ -16,6 +16,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agents import cli
+from agents.options import training
 from agents.ppo import TextPPO
 from agents.sft import finetune
 from tests.agents.helpers import LETTERS, small_lm
@@ -284,7 +285,7 @@ def test_print_config_shows_every_option(capsys):
     assert printed["kl_coef"] == 0.05 and printed["total_timesteps"] == 9 and printed["model"] is None
 
 
-@pytest.mark.parametrize("parser, function", [(cli.ppo_parser, TextPPO), (cli.sft_parser, finetune)])
+@pytest.mark.parametrize("parser, function", [(training.ppo_parser, TextPPO), (training.sft_parser, finetune)])
 def test_defaults_are_those_of_the_library(parser, function):
     """Where the command line chooses otherwise, it is on purpose and listed here."""
     different = {"seed", "device", "max_length"} if function is TextPPO else set()

@@ -1,0 +1,18 @@
+"""What `rlhf` can be told, a file for each group of commands.
+
+A file's `COMMANDS` maps a command to what makes its parser and to "module:function", which runs it. Parsing imports no
+torch; the function's module is imported when it runs.
+"""
+
+from collections.abc import Callable
+
+from jsonargparse import ArgumentParser
+
+from agents.options import training
+
+Commands = dict[str, tuple[Callable[[], ArgumentParser], str]]
+
+# The commands of the group "" stand for themselves: `rlhf ppo`; those of another follow its name: `rlhf feedback serve`.
+GROUPS: dict[str, tuple[str, Commands]] = {
+    "": ("Train causal language models by reinforcement learning from human feedback.", training.COMMANDS),
+}
