@@ -16,8 +16,7 @@ from stable_baselines3.common.utils import LinearSchedule, get_device
 from transformers.utils import logging as transformers_logging
 
 from agents.callbacks import SampleTable, SaveEvery, SignalReceived, stop_on_signals, visible
-from agents.generation import complete
-from agents.policy import CausalLMPolicy
+from agents.generation import complete, policy_for
 from agents.ppo import TextPPO
 from agents.runs import Progress, RunFolder
 from agents.sft import finetune
@@ -102,18 +101,7 @@ def generate(options: Namespace, config: str) -> int:
         stop=options.stop,
         eos_token_id=options.eos_token_id,
     )
-    policy = CausalLMPolicy(
-        task.observation_space(),
-        task.action_space(),
-        lambda _: 0.0,
-        model=options.model,
-        temperature=options.temperature,
-    )
-    policy.to(
-        "cuda"
-        if options.device == "auto" and torch.cuda.is_available()
-        else options.device.replace("auto", "cpu")
-    )
+    policy = policy_for(task, options.model, options.temperature, options.device)
     torch.manual_seed(options.seed)
     for completion in complete(policy, task, [options.prompt] * options.n, options.greedy):
         print(visible(completion.response) if sys.stdout.isatty() else completion.response)

@@ -5,12 +5,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from stable_baselines3.common.utils import get_device
 
 from agents.lm import LanguageModel, SequenceBatch
 from agents.policy import CausalLMPolicy
 from reward_models import Completion
 from text_envs.episodes import TextEpisodes
 from text_envs.task import TextTask
+
+
+def policy_for(task: TextTask, model: Any, temperature: float = 1.0, device: str = "cpu") -> CausalLMPolicy:
+    """A policy on a task's spaces, to be looked at and not trained.
+
+    Args:
+        model: folder, config or module, as of `CausalLMPolicy`.
+        temperature: of the distribution that is sampled.
+        device: "auto" takes CUDA where there is one.
+    """
+    policy = CausalLMPolicy(
+        task.observation_space(), task.action_space(), lambda _: 0.0, model=model, temperature=temperature
+    )
+    return policy.to(get_device(device))
 
 
 def complete(
