@@ -1,0 +1,170 @@
+"""The database under a feedback store, SQLite or PostgreSQL. Writes come one after the other, reads never wait."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from reward_models.preferences.schema import sa  # first: it says which extra is missing
+
+from reward_models.preferences.entries import FeedbackError  # isort: skip
+from reward_models.preferences.migrations import open_tables  # isort: skip
+
+BUSY_SECONDS = 30.0
+"""How long a write waits for one of another process."""
+
+WRITE_LOCK = 0x7E87_E475
+"""Key of the advisory lock that every write transaction takes in PostgreSQL. Such locks are per database."""
+
+
+class Database:
+    """Connections with the guarantees that a feedback store needs.
+
+    SQLite: write-ahead log, every commit synced to disk, foreign keys enforced, mode 0600. Writes begin with BEGIN IMMEDIATE
+    (a deferred one dies with "database is locked" when it first writes), and those of one process queue on a lock of its own,
+    for SQLite's own waiting is unfair. PostgreSQL: every write transaction first takes one advisory lock, because at the
+    default isolation two of them would hand out the same place; reads see one moment.
+
+    Args:
+        url: a path, or a URL: sqlite:///feedback.db, postgresql://user:password@host/database.
+
+    Raises:
+        FeedbackError: no such folder, no feedback store there, another kind of database, or none that answers.
+    """
+
+    def __init__(self, url: str | os.PathLike[str]):
+        self.url = _parse(url)
+        self.where = self.url.database if self.is_sqlite else self.url.render_as_string(hide_password=True)
+        self.lock = threading.Lock()
+        if self.is_sqlite:
+            _prepare_file(Path(str(self.url.database)))
+            self.engine = sa.create_engine(self.url, pool_size=8, max_overflow=8)
+            sa.event.listen(self.engine, "connect", _connect_sqlite)
+            sa.event.listen(self.engine, "begin", _begin_sqlite)
+            self.readers = self.engine
+        else:
+            self.engine = _postgres_engine(self.url)
+            sa.event.listen(self.engine, "connect", _connect_postgres)
+            sa.event.listen(self.engine, "begin", _begin_postgres)
+            self.readers = self.engine.execution_options(isolation_level="REPEATABLE READ")
+        self.writers = self.engine.execution_options(writes=True)
+        try:
+            with self.write() as connection:
+                open_tables(connection, str(self.where))
+        except sa.exc.DBAPIError as error:
+            self.engine.dispose()
+            raise FeedbackError(f"{self.where} cannot be opened as a feedback store: {error.orig}") from error
+        except FeedbackError:
+            self.engine.dispose()
+            raise
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A transaction that sees one moment of the database."""
+        with self.readers.connect() as connection, connection.begin():
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction that no other write overlaps; on disk when the block has ended."""
+        with self.lock, self.writers.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _parse(url: str | os.PathLike[str]) -> sa.URL:
+    text = os.fspath(url)
+    if "://" not in text:
+        parsed = sa.URL.create("sqlite", database=os.path.abspath(os.path.expanduser(text)))
+    else:
+        try:
+            parsed = sa.make_url(text)
+        except sa.exc.ArgumentError as error:
+            raise FeedbackError(f"{text!r} is no database URL: {error}") from error
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise FeedbackError(
+            f"A feedback store cannot be kept in {parsed.get_backend_name()}. Give the path of a SQLite file, or "
+            "postgresql://user:password@host/database."
+        )
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise FeedbackError("A feedback store needs a file: its votes must outlive the process. Give a path.")
+    return parsed
+
+
+def _prepare_file(path: Path) -> None:
+    """Make the file if it is missing, readable by its owner alone; say plainly why it cannot be a store."""
+    if path.is_dir():
+        raise FeedbackError(f"{path} is a folder. Name a file in it, such as {path / 'feedback.db'}.")
+    if not path.parent.is_dir():
+        raise FeedbackError(f"The folder {path.parent} does not exist. Create it, or name another path.")
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        with path.open("rb") as file:
+            header = file.read(16)
+        for name in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+            with contextlib.suppress(
+                FileNotFoundError, PermissionError
+            ):  # shared by another user: theirs to decide
+                os.chmod(name, 0o600)
+    except OSError as error:
+        raise FeedbackError(f"{path} cannot be opened for writing: {error.strerror}.") from error
+    if header and header != b"SQLite format 3\0":
+        raise FeedbackError(f"{path} is no SQLite database. Name another path; the file was not changed.")
+
+
+def _connect_sqlite(connection: sqlite3.Connection, record: Any) -> None:
+    connection.isolation_level = (
+        None  # transactions begin where `_begin_sqlite` says, not where sqlite3 guesses
+    )
+    connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    deadline = time.monotonic() + BUSY_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except (
+            sqlite3.OperationalError
+        ) as error:  # two first openers: SQLite does not wait here, whatever busy_timeout says
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _postgres_engine(url: sa.URL) -> sa.Engine:
+    try:
+        return sa.create_engine(url, pool_size=8, max_overflow=8, pool_pre_ping=True)
+    except ImportError as error:
+        raise ImportError(
+            "A feedback store in PostgreSQL needs psycopg. Install it with: pip install 'text-envs[postgres]'"
+        ) from error
+
+
+def _connect_postgres(connection: Any, record: Any) -> None:
+    """Acknowledged is on disk, even where the database's default says otherwise."""
+    connection.execute(
+        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+    )
+    connection.commit()
+
+
+def _begin_postgres(connection: sa.Connection) -> None:
+    if connection.get_execution_options().get("writes"):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")

@@ -1,0 +1,193 @@
+"""Votes: rows that are only ever added, each once. Each function runs within one write transaction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from reward_models.completion import excerpt
+from reward_models.preferences import answers, assigning
+from reward_models.preferences.entries import Assignment, Conflict, FeedbackError, LeaseExpired, Vote
+from reward_models.preferences.schema import assignments, votes
+
+MAX_KEY = 200
+UNDO = "undo"
+
+
+def vote(
+    connection: sa.Connection,
+    assignment: int,
+    answer: Mapping[str, Any],
+    *,
+    key: str,
+    reason: str,
+    seconds: float | None,
+    rater: int | None,
+    now: float,
+) -> Vote:
+    """Record one answer; the same key again gives the vote that it gave the first time.
+
+    A vote is taken after its lease ran out, too, as long as the item has room: the work is done, nobody is wronged.
+    """
+    check_key(key)
+    _check_words(reason, seconds)
+    stored = _with_key(connection, key)
+    row = assigning.find(connection, assignment, rater)
+    answer = answers.check(row.kind, answer, len(row.shown))
+    if stored is not None:
+        if (stored.assignment, stored.kind, stored.answer, stored.reason) != (
+            assignment,
+            row.kind,
+            answer,
+            reason,
+        ):
+            raise _other_content(key)
+        return stored
+    if row.state == "voted":
+        raise Conflict(f"Assignment {assignment} has a vote already. Undo it first, or ask for another one.")
+    if row.state != "open":
+        if row.taken >= row.overlap:
+            raise LeaseExpired(
+                f"The lease of assignment {assignment} has run out, and others have rated its item since. "
+                "Ask for another one."
+            )
+        assigning.take(connection, row.item, 1)
+    connection.execute(
+        sa.update(assignments).where(assignments.c.id == assignment).values(state="voted", draft="")
+    )
+    return _insert(connection, row, key, row.kind, answer, reason, seconds, now, None)
+
+
+def undo(connection: sa.Connection, rater: int, *, key: str, lease: float, now: float) -> Assignment | None:
+    """Take back the rater's last vote by a row that supersedes it. Its item is theirs again, a demonstration as the draft."""
+    check_key(key)
+    stored = _with_key(connection, key)
+    if stored is not None:
+        if stored.kind != UNDO or stored.rater != rater:
+            raise _other_content(key)
+        return assigning.load(connection, stored.assignment)
+    later = votes.alias()
+    last = connection.execute(
+        sa.select(votes.c.id, votes.c.assignment, votes.c.answer)
+        .join(assignments, assignments.c.id == votes.c.assignment)
+        .where(
+            assignments.c.rater == rater,
+            assignments.c.state == "voted",
+            votes.c.kind != UNDO,
+            ~sa.exists().where(later.c.supersedes == votes.c.id),
+        )
+        .order_by(votes.c.id.desc())
+        .limit(1)
+    ).first()
+    if last is None:
+        return None
+    row = assigning.find(connection, last.assignment, rater)
+    _insert(connection, row, key, UNDO, {}, "", None, now, last.id)
+    connection.execute(
+        sa.update(assignments)
+        .where(assignments.c.id == last.assignment)
+        .values(state="open", opened=now, expires=now + lease, draft=last.answer.get("response", ""))
+    )
+    return assigning.load(connection, last.assignment)
+
+
+def select_votes() -> sa.Select[Any]:
+    """All that `to_vote` needs, in the order of the votes."""
+    return (
+        sa.select(votes, assignments.c.item, assignments.c.rater, assignments.c.shown)
+        .join(assignments, assignments.c.id == votes.c.assignment)
+        .order_by(votes.c.id)
+    )
+
+
+def to_vote(row: sa.Row[Any], repeated: bool = False) -> Vote:
+    return Vote(
+        id=row.id,
+        key=row.key,
+        item=row.item,
+        rater=row.rater,
+        assignment=row.assignment,
+        kind=row.kind,
+        answer=row.answer,
+        shown=tuple(row.shown),
+        reason=row.reason,
+        seconds=row.seconds,
+        created=row.created,
+        supersedes=row.supersedes,
+        repeated=repeated,
+    )
+
+
+def check_key(key: Any) -> None:
+    if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY:
+        raise FeedbackError(
+            f"The idempotency key is {excerpt(key)}. Give a text of 1 to {MAX_KEY} characters, new for every vote "
+            "and the same when one vote is sent again; a UUID serves."
+        )
+
+
+def _check_words(reason: Any, seconds: Any) -> None:
+    if not isinstance(reason, str):
+        raise FeedbackError(f"The reason is {excerpt(reason)}. Give a text.")
+    if seconds is None:
+        return
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 <= seconds < 1e9 or math.isnan(seconds):
+        raise FeedbackError(
+            f"The time taken is {excerpt(seconds)}. Give seconds, 0 or more, or leave it out."
+        )
+
+
+def _with_key(connection: sa.Connection, key: str) -> Vote | None:
+    row = connection.execute(select_votes().where(votes.c.key == key)).first()
+    return None if row is None else to_vote(row, repeated=True)
+
+
+def _other_content(key: str) -> Conflict:
+    return Conflict(
+        f"The key {excerpt(key)} has been used for something else. Make a new key for every vote."
+    )
+
+
+def _insert(
+    connection: sa.Connection,
+    row: sa.Row[Any],
+    key: str,
+    kind: str,
+    answer: Mapping[str, Any],
+    reason: str,
+    seconds: float | None,
+    now: float,
+    supersedes: int | None,
+) -> Vote:
+    new = connection.execute(
+        sa.insert(votes)
+        .values(
+            key=key,
+            assignment=row.id,
+            kind=kind,
+            answer=answer,
+            reason=reason,
+            seconds=seconds,
+            created=now,
+            supersedes=supersedes,
+        )
+        .returning(votes.c.id)
+    ).scalar_one()
+    return Vote(
+        new,
+        key,
+        row.item,
+        row.rater,
+        row.id,
+        kind,
+        answer,
+        tuple(row.shown),
+        reason,
+        seconds,
+        now,
+        supersedes,
+    )
