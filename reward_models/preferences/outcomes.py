@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -38,6 +38,11 @@ def current() -> sa.ColumnElement[bool]:
 
 
 def progress(connection: sa.Connection) -> Progress:
+    return replace(totals(connection), by_rater=_by_rater(connection))
+
+
+def totals(connection: sa.Connection) -> Progress:
+    """Progress without a word about any rater."""
     voted = (
         sa.select(assignments.c.item, sa.func.count().label("votes"))
         .where(assignments.c.state == "voted")
@@ -62,7 +67,7 @@ def progress(connection: sa.Connection) -> Progress:
     return Progress(
         **total,
         by_kind={kind: by_kind[kind] for kind in KINDS if kind in by_kind},
-        by_rater=_by_rater(connection),
+        by_rater=(),
     )
 
 
