@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 import secrets
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -45,8 +46,12 @@ def read_rows(
     path: str | os.PathLike[str],
     suffixes: tuple[str, ...] = (".jsonl",),
     error: type[Exception] = ValueError,
+    problems: list[str] | None = None,
 ) -> tuple[list[Any], list[int]]:
     """The rows of a `.jsonl` or `.txt` file, gzipped or not, and the line on which each stands. Blank lines are skipped.
+
+    Args:
+        problems: where given, a line that cannot be read is described here and left out, instead of raised.
 
     Raises:
         error: a missing file, another suffix, or a line that is not JSON or not UTF-8, with its number.
@@ -57,15 +62,25 @@ def read_rows(
         what = "does not exist" if kind in suffixes else f"has none of the suffixes {', '.join(suffixes)}"
         raise error(f"{path} {what}. Give the path of a {' or '.join(f'{s}[.gz]' for s in suffixes)} file.")
     rows, lines, number = [], [], 0
+
+    def report(reason: Exception, number: int) -> None:
+        message = f"{path}, line {number}, cannot be read: {reason}. Repair or remove it."
+        if problems is None:
+            raise error(message) from reason
+        problems.append(message)
+
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             for number, raw in enumerate(file, 1):
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-                if line.strip():
-                    rows.append(json.loads(line) if kind == ".jsonl" else line)
-                    lines.append(number)
-    except (ValueError, EOFError, OSError) as reason:  # not JSON, not UTF-8, a gzip file cut short
-        raise error(f"{path}, line {number}, cannot be read: {reason}. Repair or remove it.") from reason
+                try:
+                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                    if line.strip():
+                        rows.append(json.loads(line) if kind == ".jsonl" else line)
+                        lines.append(number)
+                except (ValueError, RecursionError) as reason:  # not JSON, not UTF-8, nested too deep
+                    report(reason, number)
+    except (EOFError, OSError, zlib.error) as reason:  # a gzip file cut short or damaged
+        report(reason, number + 1)
     return rows, lines
 
 

@@ -101,6 +101,9 @@ class Comparison:
             raise RecordError(
                 f"A comparison has {len(self.responses)} responses and {len(self.origins)} origins. Give two of each."
             )
+        _check_weight(self.weight)
+        if self.margin is not None and not math.isfinite(self.margin):
+            raise RecordError(f"A comparison's margin is {self.margin}. Give a finite number, or none.")
 
     @property
     def preference(self) -> float | None:
@@ -125,6 +128,7 @@ class Ranking:
     Attributes:
         responses: K texts.
         ranks: K ranks, 1 for the best; equal ranks are ties; None for a response that the rater could not rank.
+        origins: of the K responses; not given: nobody knows.
     """
 
     prompt: str
@@ -142,10 +146,13 @@ class Ranking:
                 f"A ranking has {len(self.responses)} responses and {len(self.ranks)} ranks. Give at least two responses "
                 "and one rank for each (null for one that cannot be ranked)."
             )
-        if self.origins and len(self.origins) != len(self.responses):
+        if not self.origins:
+            object.__setattr__(self, "origins", (Origin(),) * len(self.responses))
+        if len(self.origins) != len(self.responses):
             raise RecordError(
                 f"A ranking of {len(self.responses)} responses has {len(self.origins)} origins. Give one for each, or none."
             )
+        _check_weight(self.weight)
         for rank in self.ranks:
             if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int) or rank < 1):
                 raise RecordError(f"A rank is {rank!r}. Give whole numbers from 1, the best, or null.")
@@ -154,7 +161,15 @@ class Ranking:
     def group(self) -> str:
         """Names this ranking: its pairs carry it, so that they can be put together again."""
         content = [self.prompt, self.responses, self.ranks, self.rater, self.reason, self.weight]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+        content += [[origin.to_json() for origin in self.origins], dict(self.columns)]
+        return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]
+
+
+def _check_weight(weight: float) -> None:
+    if not (math.isfinite(weight) and weight >= 0):
+        raise RecordError(
+            f"A record's weight is {weight}. Give a number from 0, which leaves it out, upwards."
+        )
 
 
 Record = Demonstration | Rating | Comparison | Ranking
