@@ -135,8 +135,11 @@ def to_dataset(records: Iterable[Record], format: Format = "trl") -> Any:
         if format == "full"
         else _rows_of(list(records), format)[0]
     )
+    names = dict.fromkeys(
+        name for row in rows for name in row
+    )  # from_list takes the first row's for all there are
     try:
-        return datasets.Dataset.from_list(rows)
+        return datasets.Dataset.from_list([{name: row.get(name) for name in names} for row in rows])
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
         raise RecordError(
             f"The columns are no table: {error}. Give each one type, or use format='full'."
