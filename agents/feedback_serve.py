@@ -1,0 +1,87 @@
+"""`rlhf feedback serve`: the rating page, and its JSON API for programs that rate."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from collections.abc import Sequence
+
+from jsonargparse import Namespace
+
+from reward_models.preferences.security import LOOPBACK, origin_of
+from reward_models.preferences.server import create_app
+from reward_models.preferences.store import FeedbackStore
+
+ORGANISER = "organiser"
+BACKLOG = 2048  # connections that may wait to be accepted
+
+
+def serve(options: Namespace, config: str) -> int:
+    """`rlhf feedback serve`: returns the exit status, 0 when Ctrl-C ended it."""
+    import uvicorn
+
+    if options.public:
+        origin_of(options.public)
+        if options.rater:
+            raise ValueError("--rater is for this machine alone: with --public, raters have personal links.")
+    elif options.host not in LOOPBACK:
+        raise ValueError(
+            f"--host {options.host} lets other machines in. Say so with --public and the address that raters open, such as "
+            f"--public http://{socket.gethostname()}:{options.port}: they then need personal links."
+        )
+    with FeedbackStore(options.db) as store, _listen(options.host, options.port) as listener:
+        app = create_app(store, public_url=options.public, rater=options.rater, columns=options.columns)
+        _announce(store, options.public, listener)
+        server = uvicorn.Server(
+            uvicorn.Config(app, access_log=False, log_level="warning", server_header=False)
+        )
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:
+            print("Stopped; every answer is in the database.", file=sys.stderr)
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket at that address; port 0 takes a free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        advice = (
+            "Another program has it: choose another --port, or 0 for a free one."
+            if error.errno == errno.EADDRINUSE
+            else "Choose another --host or --port."
+        )
+        raise OSError(f"Nothing can be served at {host}:{port}: {error.strerror}. {advice}") from error
+
+
+def _announce(store: FeedbackStore, public_url: str | None, listener: socket.socket) -> None:
+    if public_url:
+        url = origin_of(public_url)
+        lines = [
+            f"Organiser's page: {url}/join/{_organiser_token(store)}",
+            "The link is for you alone; it changes at every start. There you make the raters' links.",
+        ]
+    else:
+        host, port = listener.getsockname()[:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        lines = [f"Rating page:      {url}/", f"Organiser's page: {url}/organiser"]
+    _say([*lines, f"Database:         {store.database.where}   (Ctrl-C ends the server)"])
+
+
+def _say(lines: Sequence[str]) -> None:
+    print("\n".join(lines), flush=True)
+
+
+def _organiser_token(store: FeedbackStore) -> str:
+    """A new token for the organiser, who is added at the first start."""
+    names = {rater.name: rater.organiser for rater in store.raters()}
+    for name, is_organiser in names.items():
+        if is_organiser:
+            return store.new_token(name).token
+    name = ORGANISER
+    while name in names:  # somebody rates under that name
+        name += "_"
+    return store.add_rater(name, organiser=True).token
