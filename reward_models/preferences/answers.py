@@ -1,4 +1,4 @@
-"""What a rater may answer, and how an answer about responses as shown becomes one about responses as stored."""
+"""What a rater may answer to each kind of item, and how right an answer is."""
 
 from __future__ import annotations
 
@@ -60,25 +60,6 @@ def _value(kind: str, answer: Any, n_responses: int) -> dict[str, Any] | None:
 
 def _is_rank(rank: Any) -> bool:
     return rank is None or (isinstance(rank, int) and not isinstance(rank, bool) and 1 <= rank <= 1_000_000)
-
-
-def as_stored(kind: str, answer: Mapping[str, Any], shown: Sequence[int]) -> dict[str, Any]:
-    """The answer in terms of the stored order of responses.
-
-    Args:
-        kind: of the item.
-        answer: in terms of the order shown.
-        shown: shown[i] is the stored place of the response shown at place i.
-    """
-    if kind == "comparison" and answer["choice"] in ("left", "right"):
-        place = shown[0 if answer["choice"] == "left" else 1]
-        return {"choice": ("left", "right")[place]}
-    if kind == "ranking":
-        ranks: list[int | None] = [None] * len(shown)
-        for rank, place in zip(answer["ranks"], shown):
-            ranks[place] = rank
-        return {"ranks": ranks}
-    return dict(answer)
 
 
 def is_skip(kind: str, answer: Mapping[str, Any]) -> bool:

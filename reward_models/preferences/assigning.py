@@ -4,79 +4,49 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
-import sqlalchemy as sa
-
 from reward_models.preferences.entries import Assignment, Conflict, FeedbackError, NotFound
-from reward_models.preferences.schema import assignments, item_samples, items, prompts, raters, samples
+from reward_models.preferences.schema import assignments, item_samples, items, prompts, raters, sa, samples
+
+# Statements stand at the module's level, built once: building one costs more than SQLite takes to run it.
 
 
 def assign(
-    connection: sa.Connection, rater: int, kinds: Collection[str] | None, lease: float, now: float
+    connection: sa.Connection, rater: int, kinds: frozenset[str], lease: float, now: float
 ) -> Assignment | None:
-    """The rater's open item again, else one they left unfinished, else the next with room that they have not rated."""
-    wanted = sa.true() if kinds is None else items.c.kind.in_(list(kinds))
-    mine = connection.execute(
-        sa.select(assignments.c.id, assignments.c.item, assignments.c.state)
-        .join(items, items.c.id == assignments.c.item)
-        .where(
-            assignments.c.rater == rater,
-            (assignments.c.state == "open")
-            | ((assignments.c.state == "expired") & (items.c.taken < items.c.overlap)),
-            wanted,
-        )
-        # What an undo has just given back comes first, and of several the one that was rated first.
-        .order_by(assignments.c.state.desc(), assignments.c.opened.desc(), assignments.c.id)
-        .limit(1)
-    ).first()
+    """The rater's open item again, else one they left unfinished, else the next with room that they have not rated.
+
+    Args:
+        kinds: only these; empty for all.
+        lease: seconds.
+        now: unix seconds.
+    """
+    mine = connection.execute(_unfinished(kinds), {"rater": rater}).first()
     if mine is not None and mine.state == "open":  # still holds its place, even past its time
-        connection.execute(
-            sa.update(assignments).where(assignments.c.id == mine.id).values(expires=now + lease)
-        )
-        return load(connection, mine.id)
+        connection.execute(_CHANGE, {"assignment": mine.id, "expires": now + lease})
+        return _assignment(connection, mine, rater, mine.id, mine.shown, now + lease)
     expire(connection, now)
-    if mine is not None:
-        return _open(connection, mine.id, mine.item, lease, now)
-    item = _next_item(connection, rater, wanted)
-    if item is None:
-        _check_rater(connection, rater)
+    row = mine or _next(connection, rater, kinds)
+    if row is None:
         return None
-    earlier = connection.scalar(
-        sa.select(assignments.c.id).where(assignments.c.item == item, assignments.c.rater == rater)
-    )
-    if earlier is not None:
-        return _open(connection, earlier, item, lease, now)
-    _check_rater(connection, rater)
-    n_responses = connection.scalar(
-        sa.select(sa.func.count()).select_from(item_samples).where(item_samples.c.item == item)
-    )
-    new = connection.execute(
-        sa.insert(assignments)
-        .values(
-            item=item,
-            rater=rater,
-            state="released",
-            shown=_shuffled(item, rater, n_responses or 0),
-            opened=now,
-            expires=now,
-            draft="",
-        )
-        .returning(assignments.c.id)
-    ).scalar_one()
-    return _open(connection, new, item, lease, now)
+    take(connection, row.item, 1)
+    lease_of = {"opened": now, "expires": now + lease, "state": "open"}
+    if row.id is not None:  # theirs before, and given back
+        connection.execute(_CHANGE, {"assignment": row.id, **lease_of})
+        return _assignment(connection, row, rater, row.id, row.shown, now + lease)
+    responses = connection.scalars(_RESPONSES, {"item": row.item}).all()
+    shown = _shuffled(row.item, rater, len(responses))
+    new = {"item": row.item, "rater": rater, "shown": shown, "draft": "", **lease_of}
+    assignment = connection.execute(_NEW, new).scalar_one()
+    return _assignment(connection, row, rater, assignment, shown, now + lease, responses)
 
 
 def expire(connection: sa.Connection, now: float) -> None:
     """Give back the places of leases that have run out."""
-    late = connection.execute(
-        sa.select(assignments.c.id, assignments.c.item).where(
-            assignments.c.state == "open", assignments.c.expires <= now
-        )
-    ).all()
-    for assignment, item in late:
-        _set_state(connection, assignment, "expired")
+    for assignment, item in connection.execute(_LATE, {"now": now}).all():
+        connection.execute(_CHANGE, {"assignment": assignment, "state": "expired"})
         take(connection, item, -1)
 
 
@@ -84,7 +54,7 @@ def release(connection: sa.Connection, assignment: int, rater: int | None) -> No
     """Give an item back unrated. Does nothing where it is not in the rater's hands."""
     row = find(connection, assignment, rater)
     if row.state == "open":
-        _set_state(connection, assignment, "released")
+        connection.execute(_CHANGE, {"assignment": assignment, "state": "released"})
         take(connection, row.item, -1)
 
 
@@ -96,7 +66,7 @@ def save_draft(connection: sa.Connection, assignment: int, text: str, rater: int
         raise Conflict(
             f"Assignment {assignment} has been answered: its draft is closed. Undo the vote first."
         )
-    connection.execute(sa.update(assignments).where(assignments.c.id == assignment).values(draft=text))
+    connection.execute(_CHANGE, {"assignment": assignment, "draft": text})
 
 
 def find(connection: sa.Connection, assignment: int, rater: int | None) -> sa.Row[Any]:
@@ -105,11 +75,7 @@ def find(connection: sa.Connection, assignment: int, rater: int | None) -> sa.Ro
     Raises:
         NotFound: there is none, or it is not this rater's.
     """
-    row = connection.execute(
-        sa.select(assignments, items.c.kind, items.c.overlap, items.c.taken)
-        .join(items, items.c.id == assignments.c.item)
-        .where(assignments.c.id == assignment)
-    ).first()
+    row = connection.execute(_FIND, {"assignment": assignment}).first()
     if row is None or rater not in (None, row.rater):
         raise NotFound(
             f"There is no assignment {assignment}{'' if rater is None else ' of this rater'}. Ask for one with assign()."
@@ -119,69 +85,49 @@ def find(connection: sa.Connection, assignment: int, rater: int | None) -> sa.Ro
 
 def load(connection: sa.Connection, assignment: int) -> Assignment:
     """The assignment as its rater sees it."""
-    row = connection.execute(
-        sa.select(assignments, items.c.kind, prompts.c.text, prompts.c.columns)
-        .join(items, items.c.id == assignments.c.item)
-        .join(prompts, prompts.c.id == items.c.prompt)
-        .where(assignments.c.id == assignment)
-    ).one()
-    responses = connection.scalars(
-        sa.select(samples.c.response)
-        .join(item_samples, item_samples.c.sample == samples.c.id)
-        .where(item_samples.c.item == row.item)
-        .order_by(item_samples.c.place)
-    ).all()
-    return Assignment(
-        id=row.id,
-        item=row.item,
-        rater=row.rater,
-        kind=row.kind,
-        prompt=row.text,
-        responses=tuple(responses[place] for place in row.shown),
-        columns=row.columns,
-        expires=row.expires,
-        draft=row.draft,
-    )
+    row = connection.execute(_LOAD, {"assignment": assignment}).one()
+    return _assignment(connection, row, row.rater, row.id, row.shown, row.expires)
 
 
 def take(connection: sa.Connection, item: int, places: int) -> None:
     """Count `places` more of the item's overlap as taken; the table's own check refuses one too many."""
-    connection.execute(sa.update(items).where(items.c.id == item).values(taken=items.c.taken + places))
+    connection.execute(_TAKE, {"item_id": item, "places": places})
 
 
-def _next_item(connection: sa.Connection, rater: int, wanted: sa.ColumnElement[bool]) -> int | None:
-    """The first item with room after the rater's last one, else from the start: what they rated is not read over."""
-    rated = sa.exists().where(
-        assignments.c.item == items.c.id,
-        assignments.c.rater == rater,
-        assignments.c.state.in_(["open", "voted"]),
+def _next(connection: sa.Connection, rater: int, kinds: frozenset[str]) -> Any:
+    """The first item with room after the rater's last one, else from the start: what they rated is not read over again."""
+    last = connection.scalar(_LAST, {"rater": rater}) or 0
+    row = connection.execute(_room(kinds), {"rater": rater, "after": last, "to": 2**31 - 1}).first()
+    if row is None and last:
+        row = connection.execute(_room(kinds), {"rater": rater, "after": 0, "to": last}).first()
+    if last == 0 and connection.scalar(sa.select(raters.c.id).where(raters.c.id == rater)) is None:
+        raise NotFound(f"There is no rater {rater}. Add one with add_rater(name) or rater(name).")
+    return row
+
+
+def _assignment(
+    connection: sa.Connection,
+    row: Any,
+    rater: int,
+    assignment: int,
+    shown: list[int],
+    expires: float,
+    responses: Any = None,
+) -> Assignment:
+    """From a row of `_SEEN`; `responses` in stored order, read if they are not at hand."""
+    if responses is None:
+        responses = connection.scalars(_RESPONSES, {"item": row.item}).all()
+    return Assignment(
+        id=assignment,
+        item=row.item,
+        rater=rater,
+        kind=row.kind,
+        prompt=row.text,
+        responses=tuple(responses[place] for place in shown),
+        columns=row.columns,
+        expires=expires,
+        draft=row.draft or "",
     )
-    room = (
-        sa.select(items.c.id)
-        .where(items.c.taken < items.c.overlap, wanted, ~rated)
-        .order_by(items.c.id)
-        .limit(1)
-    )
-    last = connection.scalar(sa.select(sa.func.max(assignments.c.item)).where(assignments.c.rater == rater))
-    if last is None:
-        return connection.scalar(room)
-    return connection.scalar(room.where(items.c.id > last)) or connection.scalar(
-        room.where(items.c.id < last)
-    )
-
-
-def _open(connection: sa.Connection, assignment: int, item: int, lease: float, now: float) -> Assignment:
-    take(connection, item, 1)
-    connection.execute(
-        sa.update(assignments)
-        .where(assignments.c.id == assignment)
-        .values(state="open", opened=now, expires=now + lease)
-    )
-    return load(connection, assignment)
-
-
-def _set_state(connection: sa.Connection, assignment: int, state: str) -> None:
-    connection.execute(sa.update(assignments).where(assignments.c.id == assignment).values(state=state))
 
 
 def _shuffled(item: int, rater: int, n_responses: int) -> list[int]:
@@ -190,6 +136,86 @@ def _shuffled(item: int, rater: int, n_responses: int) -> list[int]:
     return random.Random(seed).sample(range(n_responses), n_responses)
 
 
-def _check_rater(connection: sa.Connection, rater: int) -> None:
-    if connection.scalar(sa.select(raters.c.id).where(raters.c.id == rater)) is None:
-        raise NotFound(f"There is no rater {rater}. Add one with add_rater(name) or rater(name).")
+_SEEN = (
+    items.c.id.label("item"),
+    items.c.kind,
+    prompts.c.text,
+    prompts.c.columns,
+    assignments.c.id,
+    assignments.c.rater,
+    assignments.c.state,
+    assignments.c.shown,
+    assignments.c.expires,
+    assignments.c.draft,
+)
+_RATER = sa.bindparam("rater", type_=sa.Integer)
+_ASSIGNMENT = sa.bindparam("assignment", type_=sa.Integer)
+_HAS_ROOM = items.c.taken < items.c.overlap
+_LOAD = (
+    sa.select(*_SEEN)
+    .select_from(assignments.join(items).join(prompts))
+    .where(assignments.c.id == _ASSIGNMENT)
+)
+_FIND = (
+    sa.select(assignments, items.c.kind, items.c.overlap, items.c.taken)
+    .select_from(assignments.join(items))
+    .where(assignments.c.id == _ASSIGNMENT)
+)
+_RESPONSES = (
+    sa.select(samples.c.response)
+    .select_from(item_samples.join(samples))
+    .where(item_samples.c.item == sa.bindparam("item"))
+    .order_by(item_samples.c.place)
+)
+_LAST = sa.select(sa.func.max(assignments.c.item)).where(assignments.c.rater == _RATER)
+_LATE = sa.select(assignments.c.id, assignments.c.item).where(
+    assignments.c.state == sa.literal_column("'open'"), assignments.c.expires <= sa.bindparam("now")
+)
+_CHANGE = sa.update(assignments).where(assignments.c.id == _ASSIGNMENT)
+_NEW = sa.insert(assignments).returning(assignments.c.id)
+_TAKE = (
+    sa.update(items)
+    .where(items.c.id == sa.bindparam("item_id"))
+    .values(taken=items.c.taken + sa.bindparam("places"))
+)
+
+
+def _of(kinds: frozenset[str]) -> sa.ColumnElement[bool]:
+    return sa.or_(*(items.c.kind == kind for kind in sorted(kinds))) if kinds else sa.true()
+
+
+@lru_cache
+def _unfinished(kinds: frozenset[str]) -> sa.Select[Any]:
+    """What the rater has in hand or let expire: first what an undo has just given back, of several the one rated first."""
+    state = assignments.c.state
+    return (
+        sa.select(*_SEEN)
+        .select_from(assignments.join(items).join(prompts))
+        .where(
+            assignments.c.rater == _RATER,
+            state.in_(("open", "expired")),
+            (state == "open") | _HAS_ROOM,
+            _of(kinds),
+        )
+        .order_by(state.desc(), assignments.c.opened.desc(), assignments.c.id)
+        .limit(1)
+    )
+
+
+@lru_cache
+def _room(kinds: frozenset[str]) -> sa.Select[Any]:
+    """The first item with room in a range of ids that the rater neither holds nor has rated, and what they had of it."""
+    mine = (assignments.c.item == items.c.id) & (assignments.c.rater == _RATER)
+    return (
+        sa.select(*_SEEN)
+        .select_from(items.join(prompts).outerjoin(assignments, mine))
+        .where(
+            _HAS_ROOM,
+            items.c.id > sa.bindparam("after"),
+            items.c.id <= sa.bindparam("to"),
+            assignments.c.id.is_(None) | (assignments.c.state == "released"),
+            _of(kinds),
+        )
+        .order_by(items.c.id)
+        .limit(1)
+    )

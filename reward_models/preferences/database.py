@@ -7,20 +7,47 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from reward_models.preferences.schema import sa  # first: it says which extra is missing
+from reward_models.completion import excerpt
+from reward_models.preferences.entries import FeedbackError, NotFound
+from reward_models.preferences.migrations import open_tables
+from reward_models.preferences.schema import sa
 
-from reward_models.preferences.entries import FeedbackError  # isort: skip
-from reward_models.preferences.migrations import open_tables  # isort: skip
+T = TypeVar("T")
 
 BUSY_SECONDS = 30.0
 """How long a write waits for one of another process."""
 
 WRITE_LOCK = 0x7E87_E475
 """Key of the advisory lock that every write transaction takes in PostgreSQL. Such locks are per database."""
+
+
+class _Failed(Exception):
+    """A write that is alone in its transaction failed."""
+
+
+class _Write:
+    """A function that waits for its turn, then what came of it."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]):
+        self.function, self.args, self.kwargs = function, args, kwargs
+        self.done = False
+        self.result: Any = None
+        self.error: Exception | None = None
+
+    def run(self, connection: sa.Connection, alone: bool) -> None:
+        self.error = None
+        try:
+            with contextlib.nullcontext() if alone else connection.begin_nested():
+                self.result = self.function(connection, *self.args, **self.kwargs)
+        except Exception as error:
+            self.error = error
+            if alone:
+                raise _Failed from error
 
 
 class Database:
@@ -42,6 +69,7 @@ class Database:
         self.url = _parse(url)
         self.where = self.url.database if self.is_sqlite else self.url.render_as_string(hide_password=True)
         self.lock = threading.Lock()
+        self.waiting: deque[_Write] = deque()
         if self.is_sqlite:
             _prepare_file(Path(str(self.url.database)))
             self.engine = sa.create_engine(self.url, pool_size=8, max_overflow=8)
@@ -55,8 +83,7 @@ class Database:
             self.readers = self.engine.execution_options(isolation_level="REPEATABLE READ")
         self.writers = self.engine.execution_options(writes=True)
         try:
-            with self.write() as connection:
-                open_tables(connection, str(self.where))
+            self.write(open_tables, str(self.where))
         except sa.exc.DBAPIError as error:
             self.engine.dispose()
             raise FeedbackError(f"{self.where} cannot be opened as a feedback store: {error.orig}") from error
@@ -74,14 +101,65 @@ class Database:
         with self.readers.connect() as connection, connection.begin():
             yield connection
 
-    @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """A transaction that no other write overlaps; on disk when the block has ended."""
-        with self.lock, self.writers.begin() as connection:
-            yield connection
+    def write(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """`function(connection, *args, **kwargs)` in a transaction that no other write overlaps; on disk when this returns.
+
+        Writes that wait for one another share a commit, for syncing to disk takes longer than most of them: whoever gets the
+        lock does all that is waiting, each in a savepoint, so that one that fails takes back nothing but its own.
+
+        Raises:
+            What `function` raises; nothing of it is then stored. DBAPIError: the commit failed, and nothing is stored either.
+        """
+        mine = _Write(function, args, kwargs)
+        self.waiting.append(mine)
+        try:
+            with self.lock:
+                if not mine.done:
+                    self._commit(list(self.waiting))
+        except BaseException:  # interrupted; the others do their own when they get the lock
+            if not mine.done:
+                self.waiting.remove(mine)
+            raise
+        if mine.error is not None:
+            raise mine.error
+        return mine.result
+
+    def _commit(self, batch: list[_Write]) -> None:
+        try:
+            with self.writers.begin() as connection:
+                for write in batch:
+                    write.run(connection, alone=len(batch) == 1)
+        except _Failed:
+            pass  # it was alone: rolled back, and its error is kept
+        except Exception as error:
+            for write in batch:
+                write.error = error
+        for write in batch:
+            write.done = True
+            self.waiting.remove(write)
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+class Part:
+    """What the parts of FeedbackStore share."""
+
+    database: Database
+    clock: Callable[[], float]
+
+
+def checked_id(value: int, what: str) -> int:
+    """`value`, if an id can be that large.
+
+    Raises:
+        FeedbackError: it is no whole number. NotFound: no row has it.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise FeedbackError(f"The {what} is {excerpt(value)}. Give its id, a whole number.")
+    if not 0 < value < 2**31:
+        raise NotFound(f"There is no {what} {value}.")
+    return value
 
 
 def _parse(url: str | os.PathLike[str]) -> sa.URL:

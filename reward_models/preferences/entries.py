@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
@@ -72,6 +72,29 @@ class RaterAccess:
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to be rated.
+
+    Attributes:
+        id: in the store.
+        kind: "comparison", "ranking", "demonstration" or "rating".
+        prompt: the text.
+        responses: in stored order, the order of the records. A rater may see another.
+        columns: the prompt's other dataset fields.
+        overlap: how many raters are to rate it.
+        gold: the right answer, about the responses in stored order; None where nobody said.
+    """
+
+    id: int
+    kind: Kind
+    prompt: str
+    responses: tuple[str, ...]
+    columns: Mapping[str, Any] = field(hash=False)
+    overlap: int
+    gold: Mapping[str, Any] | None = field(default=None, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """One item in one rater's hands.
 
@@ -128,6 +151,29 @@ class Vote:
     created: float
     supersedes: int | None = None
     repeated: bool = False
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """The answer about the responses in stored order, in which raters of one item can be compared."""
+        return as_stored(self.kind, self.answer, self.shown)
+
+
+def as_stored(kind: str, answer: Mapping[str, Any], shown: Sequence[int]) -> dict[str, Any]:
+    """An answer about responses as shown, as one about responses in stored order.
+
+    Args:
+        kind: of the item.
+        answer: of a comparison, left and right are places shown; of a ranking, ranks stand in the order shown.
+        shown: shown[i] is the stored place of the response shown at place i.
+    """
+    if kind == "comparison" and answer["choice"] in ("left", "right"):
+        return {"choice": ("left", "right")[shown[("left", "right").index(answer["choice"])]]}
+    if kind == "ranking":
+        ranks: list[int | None] = [None] * len(shown)
+        for rank, place in zip(answer["ranks"], shown):
+            ranks[place] = rank
+        return {"ranks": ranks}
+    return dict(answer)
 
 
 @dataclass(frozen=True, slots=True)

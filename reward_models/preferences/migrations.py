@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-
 from reward_models.preferences.entries import FeedbackError
-from reward_models.preferences.schema import VERSION, meta, metadata
+from reward_models.preferences.schema import VERSION, meta, metadata, sa
 
 STEPS: dict[int, tuple[str, ...]] = {}
 """Version -> the statements that make it of the version before, in SQL that SQLite and PostgreSQL share."""

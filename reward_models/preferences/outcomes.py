@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-import sqlalchemy as sa
-
 from reward_models.preferences import answers
-from reward_models.preferences.entries import KINDS, Progress
+from reward_models.preferences.entries import KINDS, Progress, as_stored
 from reward_models.preferences.records import (
     Comparison,
     Demonstration,
@@ -19,8 +17,17 @@ from reward_models.preferences.records import (
     Rating,
     Record,
 )
-from reward_models.preferences.schema import assignments, item_samples, items, prompts, raters, samples, votes
-from reward_models.preferences.voting import UNDO
+from reward_models.preferences.schema import (
+    assignments,
+    item_samples,
+    items,
+    prompts,
+    raters,
+    sa,
+    samples,
+    votes,
+)
+from reward_models.preferences.voting import UNDO, current
 
 
 def count(connection: sa.Connection, kind: str | None) -> int:
@@ -29,12 +36,6 @@ def count(connection: sa.Connection, kind: str | None) -> int:
     if kind is not None:
         query = query.join(items, items.c.id == assignments.c.item).where(items.c.kind == kind)
     return connection.scalar(query) or 0
-
-
-def current() -> sa.ColumnElement[bool]:
-    """Condition: the vote is neither an undo nor taken back by one."""
-    later = votes.alias()
-    return (votes.c.kind != UNDO) & ~sa.exists().where(later.c.supersedes == votes.c.id)
 
 
 def progress(connection: sa.Connection) -> Progress:
@@ -106,7 +107,7 @@ def _by_rater(connection: sa.Connection) -> tuple[Mapping[str, Any], ...]:
         if row.seconds is not None:
             mine.seconds.append(row.seconds)
         if row.gold is not None:
-            score = answers.gold_score(row.kind, answers.as_stored(row.kind, row.answer, row.shown), row.gold)
+            score = answers.gold_score(row.kind, as_stored(row.kind, row.answer, row.shown), row.gold)
             mine.gold += [] if score is None else [score]
     undone = connection.execute(
         sa.select(assignments.c.rater, sa.func.count().label("n"))
@@ -166,7 +167,7 @@ def _record(row: sa.Row[Any], answered: list[tuple[str, Origin]]) -> Record:
     """The record of one vote."""
     responses = tuple(response for response, _ in answered)
     origins = tuple(origin for _, origin in answered)
-    answer = answers.as_stored(row.kind, row.answer, row.shown)
+    answer = as_stored(row.kind, row.answer, row.shown)
     about: dict[str, Any] = {"prompt": row.text, "rater": row.name, "columns": row.columns}
     if row.kind == "demonstration":
         return Demonstration(response=answer["response"], **about)

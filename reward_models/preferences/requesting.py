@@ -6,13 +6,11 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import sqlalchemy as sa
-
 from reward_models.completion import excerpt
 from reward_models.preferences import answers
-from reward_models.preferences.entries import FeedbackError, NotFound, Sample
+from reward_models.preferences.entries import FeedbackError, Item, NotFound, Sample
 from reward_models.preferences.pairing import Pool
-from reward_models.preferences.schema import canonical, item_samples, items, prompts, samples
+from reward_models.preferences.schema import canonical, item_samples, items, prompts, sa, samples
 
 CHUNK = 500  # rows per statement: SQLite's builds limit the number of parameters
 
@@ -148,6 +146,27 @@ def add_gold(connection: sa.Connection, item: int, answer: Mapping[str, Any]) ->
             f"{excerpt(answer)} says nothing. A gold answer is one that a careful rater gives."
         )
     connection.execute(sa.update(items).where(items.c.id == item).values(gold=gold))
+
+
+def load_items(connection: sa.Connection) -> list[Item]:
+    """All items with their responses in stored order."""
+    responses: dict[int, list[str]] = {}
+    shown = connection.execute(
+        sa.select(item_samples.c.item, samples.c.response)
+        .select_from(item_samples.join(samples))
+        .order_by(item_samples.c.item, item_samples.c.place)
+    )
+    for item, response in shown:
+        responses.setdefault(item, []).append(response)
+    rows = connection.execute(
+        sa.select(items, prompts.c.text, prompts.c.columns)
+        .select_from(items.join(prompts))
+        .order_by(items.c.id)
+    )
+    return [
+        Item(row.id, row.kind, row.text, tuple(responses.get(row.id, ())), row.columns, row.overlap, row.gold)
+        for row in rows
+    ]
 
 
 def check_overlap(overlap: Any, n: Any) -> None:

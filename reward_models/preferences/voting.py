@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
-
-import sqlalchemy as sa
 
 from reward_models.completion import excerpt
 from reward_models.preferences import answers, assigning
 from reward_models.preferences.entries import Assignment, Conflict, FeedbackError, LeaseExpired, Vote
-from reward_models.preferences.schema import assignments, votes
+from reward_models.preferences.schema import assignments, sa, votes
 
 MAX_KEY = 200
 UNDO = "undo"
@@ -38,12 +35,8 @@ def vote(
     row = assigning.find(connection, assignment, rater)
     answer = answers.check(row.kind, answer, len(row.shown))
     if stored is not None:
-        if (stored.assignment, stored.kind, stored.answer, stored.reason) != (
-            assignment,
-            row.kind,
-            answer,
-            reason,
-        ):
+        given = (assignment, row.kind, answer, reason)
+        if (stored.assignment, stored.kind, stored.answer, stored.reason) != given:
             raise _other_content(key)
         return stored
     if row.state == "voted":
@@ -51,14 +44,12 @@ def vote(
     if row.state != "open":
         if row.taken >= row.overlap:
             raise LeaseExpired(
-                f"The lease of assignment {assignment} has run out, and others have rated its item since. "
+                f"The lease of assignment {assignment} has run out, and others have taken its place since. "
                 "Ask for another one."
             )
         assigning.take(connection, row.item, 1)
-    connection.execute(
-        sa.update(assignments).where(assignments.c.id == assignment).values(state="voted", draft="")
-    )
-    return _insert(connection, row, key, row.kind, answer, reason, seconds, now, None)
+    connection.execute(_CHANGE, {"of": assignment, "state": "voted", "draft": ""})
+    return _insert(connection, row, key, row.kind, answer, now, reason=reason, seconds=seconds)
 
 
 def undo(connection: sa.Connection, rater: int, *, key: str, lease: float, now: float) -> Assignment | None:
@@ -69,36 +60,27 @@ def undo(connection: sa.Connection, rater: int, *, key: str, lease: float, now: 
         if stored.kind != UNDO or stored.rater != rater:
             raise _other_content(key)
         return assigning.load(connection, stored.assignment)
-    later = votes.alias()
-    last = connection.execute(
-        sa.select(votes.c.id, votes.c.assignment, votes.c.answer)
-        .join(assignments, assignments.c.id == votes.c.assignment)
-        .where(
-            assignments.c.rater == rater,
-            assignments.c.state == "voted",
-            votes.c.kind != UNDO,
-            ~sa.exists().where(later.c.supersedes == votes.c.id),
-        )
-        .order_by(votes.c.id.desc())
-        .limit(1)
-    ).first()
+    last = connection.execute(_LAST_OF, {"rater": rater}).first()
     if last is None:
         return None
     row = assigning.find(connection, last.assignment, rater)
-    _insert(connection, row, key, UNDO, {}, "", None, now, last.id)
-    connection.execute(
-        sa.update(assignments)
-        .where(assignments.c.id == last.assignment)
-        .values(state="open", opened=now, expires=now + lease, draft=last.answer.get("response", ""))
-    )
+    _insert(connection, row, key, UNDO, {}, now, supersedes=last.id)
+    again = {"state": "open", "opened": now, "expires": now + lease, "draft": last.answer.get("response", "")}
+    connection.execute(_CHANGE, {"of": last.assignment, **again})
     return assigning.load(connection, last.assignment)
+
+
+def current() -> sa.ColumnElement[bool]:
+    """Condition: the vote is neither an undo nor taken back by one."""
+    later = votes.alias()
+    return (votes.c.kind != UNDO) & ~sa.exists().where(later.c.supersedes == votes.c.id)
 
 
 def select_votes() -> sa.Select[Any]:
     """All that `to_vote` needs, in the order of the votes."""
     return (
         sa.select(votes, assignments.c.item, assignments.c.rater, assignments.c.shown)
-        .join(assignments, assignments.c.id == votes.c.assignment)
+        .select_from(votes.join(assignments))
         .order_by(votes.c.id)
     )
 
@@ -132,17 +114,15 @@ def check_key(key: Any) -> None:
 def _check_words(reason: Any, seconds: Any) -> None:
     if not isinstance(reason, str):
         raise FeedbackError(f"The reason is {excerpt(reason)}. Give a text.")
-    if seconds is None:
-        return
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not is_number or not 0 <= seconds < 1e9 or math.isnan(seconds):
+    if seconds is not None and not (is_number and 0 <= seconds < 1e9):
         raise FeedbackError(
             f"The time taken is {excerpt(seconds)}. Give seconds, 0 or more, or leave it out."
         )
 
 
 def _with_key(connection: sa.Connection, key: str) -> Vote | None:
-    row = connection.execute(select_votes().where(votes.c.key == key)).first()
+    row = connection.execute(_WITH_KEY, {"key": key}).first()
     return None if row is None else to_vote(row, repeated=True)
 
 
@@ -158,36 +138,27 @@ def _insert(
     key: str,
     kind: str,
     answer: Mapping[str, Any],
-    reason: str,
-    seconds: float | None,
     now: float,
-    supersedes: int | None,
+    *,
+    reason: str = "",
+    seconds: float | None = None,
+    supersedes: int | None = None,
 ) -> Vote:
-    new = connection.execute(
-        sa.insert(votes)
-        .values(
-            key=key,
-            assignment=row.id,
-            kind=kind,
-            answer=answer,
-            reason=reason,
-            seconds=seconds,
-            created=now,
-            supersedes=supersedes,
-        )
-        .returning(votes.c.id)
-    ).scalar_one()
-    return Vote(
-        new,
-        key,
-        row.item,
-        row.rater,
-        row.id,
-        kind,
-        answer,
-        tuple(row.shown),
-        reason,
-        seconds,
-        now,
-        supersedes,
-    )
+    """Add a row about an assignment, given as `assigning.find` gives it."""
+    said = {"kind": kind, "answer": answer, "reason": reason, "seconds": seconds}
+    new = {"key": key, "assignment": row.id, **said, "created": now, "supersedes": supersedes}
+    vote = connection.execute(_NEW, new).scalar_one()
+    shown = tuple(row.shown)
+    return Vote(vote, key, row.item, row.rater, row.id, kind, answer, shown, reason, seconds, now, supersedes)
+
+
+_WITH_KEY = select_votes().where(votes.c.key == sa.bindparam("key"))
+_NEW = sa.insert(votes).returning(votes.c.id)
+_CHANGE = sa.update(assignments).where(assignments.c.id == sa.bindparam("of"))
+_LAST_OF = (
+    sa.select(votes.c.id, votes.c.assignment, votes.c.answer)
+    .select_from(votes.join(assignments))
+    .where(assignments.c.rater == sa.bindparam("rater"), assignments.c.state == "voted", current())
+    .order_by(votes.c.id.desc())
+    .limit(1)
+)
