@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reward_models.files import read_rows
-from text_envs.encoding import PromptError, check_unicode
+from text_envs.encoding import PromptError, check_unicode, plain_ids
 from text_envs.prompts import PromptSource
 from text_envs.tokenizer import find_eos
 
@@ -56,9 +56,7 @@ class DemonstrationEncoder:
         where = _places(demonstrations)
         rows = [source[i] for i in range(len(source))]
         responses = [self._response(row.columns, where(i)) for i, row in enumerate(rows)]
-        encoded = self.tokenizer(
-            responses, add_special_tokens=False, split_special_tokens=True, verbose=False
-        )["input_ids"]
+        encoded = plain_ids(self.tokenizer, responses, [where(i) for i in range(len(rows))])
         end = [] if self.eos is None else [self.eos]
         pairs = [(row.ids.tolist(), [*ids, *end]) for row, ids in zip(rows, encoded)]
         examples = [

@@ -55,14 +55,12 @@ class PromptEncoder:
             where: what messages call each of them, such as ``prompts[3]``.
 
         Raises:
-            PromptError: for a text with lone surrogates, without tokens where there is no BOS, outside the
-                vocabulary, or too long under ``"error"``.
+            PromptError: for a text with lone surrogates, that the tokenizer refuses, without tokens where there
+                is no BOS, outside the vocabulary, or too long under ``"error"``.
         """
         for text, place in zip(texts, where):
             check_unicode(text, place)
-        encoded = self.tokenizer(
-            list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
-        )["input_ids"]
+        encoded = plain_ids(self.tokenizer, texts, where)
         return [self._fit(self._begin(ids, place), place) for ids, place in zip(encoded, where)]
 
     def _begin(self, ids: Sequence[int], where: str) -> IntArray:
@@ -96,6 +94,25 @@ class PromptEncoder:
             return ids[: self.limit].copy(), True
         head = len(self.prefix)
         return np.concatenate([ids[:head], ids[len(ids) - self.limit + head :]]), True
+
+
+def plain_ids(tokenizer: Any, texts: Sequence[str], where: Sequence[str]) -> list[list[int]]:
+    """The ids of texts without special tokens: what looks like one is plain text.
+
+    Raises:
+        PromptError: for a text that the tokenizer refuses, named by its entry of ``where``.
+    """
+    try:
+        encoded = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False)
+        return encoded["input_ids"]
+    except (
+        Exception
+    ) as error:  # of no class of its own, such as of a vocabulary without a token for the unknown
+        if len(texts) == 1:
+            raise PromptError(
+                f"{where[0]} cannot be encoded: the tokenizer says {error}. Repair it, or leave it out."
+            ) from error
+        return [plain_ids(tokenizer, [text], [place])[0] for text, place in zip(texts, where)]
 
 
 def check_unicode(text: str, where: str) -> None:

@@ -80,7 +80,7 @@ class TextGenerationEnv(TaskAttributes, gym.Env[Observation, int]):
         max_prompt_tokens: int | None = None,
         prompt_field: str = "prompt",
         prompts_too_long: TooLong = "truncate_left",
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = (),
         eos_token_id: int | Sequence[int] | None = None,
         vocab_size: int | None = None,
         allowed_tokens: AllowedTokens | None = None,

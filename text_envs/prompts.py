@@ -79,6 +79,7 @@ class PromptSource:
                 "get cannot be known. Give max_prompt_tokens."
             )
         self.max_prompt_tokens: int = max_prompt_tokens or max(map(len, self._ids))
+        self.encoder.limit = self.max_prompt_tokens  # also of prompts that come later, by `read`
 
     def __len__(self) -> int:
         """How many prompts there are to draw from; 0 for an endless stream."""

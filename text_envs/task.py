@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -57,30 +58,28 @@ class TextTask:
         max_prompt_tokens: int | None = None,
         prompt_field: str = "prompt",
         prompts_too_long: TooLong = "truncate_left",
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = (),
         eos_token_id: int | Sequence[int] | None = None,
         vocab_size: int | None = None,
         allowed_tokens: AllowedTokens | None = None,
         default_model: str | os.PathLike[str] | None = None,
     ):
-        if max_new_tokens < 1:
-            raise ValueError(
-                f"max_new_tokens={max_new_tokens}: an episode needs at least one token. Give 1 or more."
-            )
+        self.max_new_tokens = count("max_new_tokens", max_new_tokens)
+        if max_prompt_tokens is not None:
+            max_prompt_tokens = count("max_prompt_tokens", max_prompt_tokens)
         self.tokenizer = load_tokenizer(tokenizer)
-        self.vocab_size = int(vocab_size or max(self.tokenizer.get_vocab().values()) + 1)
+        self.vocab_size = (
+            max(self.tokenizer.get_vocab().values()) + 1
+            if vocab_size is None
+            else count("vocab_size", vocab_size)
+        )
         self.reward_model = make(reward_model)
-        self.max_new_tokens = int(max_new_tokens)
         self.prompts = PromptSource(
             prompts, self.tokenizer, prompt_field, max_prompt_tokens, prompts_too_long, self.vocab_size
         )
         self.max_prompt_tokens = self.prompts.max_prompt_tokens
         self.max_length = self.max_prompt_tokens + self.max_new_tokens
-        self.stop = (stop,) if isinstance(stop, str) else tuple(stop)
-        if not all(isinstance(text, str) and text for text in self.stop):
-            raise ValueError(
-                f"stop={self.stop!r} holds something that is not a non-empty string. Leave it out."
-            )
+        self.stop = stop_strings(stop)
         self.eos_token_ids = find_eos(self.tokenizer, eos_token_id, self.vocab_size)
         self.is_eos = np.zeros(self.vocab_size, dtype=np.bool_)
         self.is_eos[list(self.eos_token_ids)] = True
@@ -146,3 +145,22 @@ class TextTask:
         """The text up to its first stop string."""
         ends = [text.find(stop) for stop in self.stop if stop in text]
         return text[: min(ends)] if ends else text
+
+
+def count(name: str, value: Any) -> int:
+    """`value` as an integer of 1 or more. Raises ValueError for anything else, also for 2.5."""
+    try:
+        number = index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"{name}={value!r}: give an integer, 1 or more.")
+    return number
+
+
+def stop_strings(stop: Any) -> tuple[str, ...]:
+    """One stop string or several, or None, as a tuple. Raises ValueError for what is no non-empty string."""
+    strings = [stop] if isinstance(stop, str) else [] if stop is None else stop
+    if not isinstance(strings, Iterable) or not all(isinstance(text, str) and text for text in strings):
+        raise ValueError(f"stop={stop!r} holds something that is not a non-empty string. Leave it out.")
+    return tuple(strings)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ def load_tokenizer(tokenizer: Any) -> Any:
             )
         return tokenizer
     name = os.fspath(tokenizer)
+    if not os.path.isdir(name) and name.startswith((os.sep, ".", "~")):
+        raise ValueError(f"There is no folder {name!r}. Give a tokenizer, or a folder with tokenizer.json.")
     if os.path.isfile(os.path.join(name, "tokenizer.json")):
         from transformers import PreTrainedTokenizerFast
 
@@ -52,9 +55,16 @@ def find_eos(tokenizer: Any, eos_token_id: int | Sequence[int] | None, vocab_siz
             eos = json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id")
     if eos is None:
         eos = tokenizer.eos_token_id
-    ids = (
-        () if eos is None else tuple(sorted({int(i) for i in (eos if isinstance(eos, Sequence) else [eos])}))
-    )
+    try:
+        ids = (
+            ()
+            if eos is None
+            else tuple(sorted({index(i) for i in (eos if isinstance(eos, Iterable) else [eos])}))
+        )
+    except TypeError:
+        raise ValueError(
+            f"eos_token_id={eos!r} is no token id. Give an integer, or a list of them."
+        ) from None
     if ids and not 0 <= ids[0] <= ids[-1] < vocab_size:
         raise ValueError(
             f"eos_token_id={list(ids)} is outside the vocabulary of {vocab_size}. Give ids of this "
@@ -84,7 +94,11 @@ def customizes_decoding(tokenizer_class: type[Any]) -> bool:
 
 def leading_special_ids(tokenizer: Any) -> list[int]:
     """The special tokens that the tokenizer puts before a text: ``[bos]``, or ``[]`` (GPT-2 puts none)."""
-    encoding = tokenizer("a", return_special_tokens_mask=True)
+    try:
+        encoding = tokenizer("a", return_special_tokens_mask=True)
+    except Exception:  # a vocabulary of whole words that lacks this one, and a token for unknown words
+        known = next(i for i in tokenizer.get_vocab().values() if i not in tokenizer.all_special_ids)
+        encoding = tokenizer(tokenizer.decode([known]), return_special_tokens_mask=True)
     ids: list[int] = []
     for token, special in zip(encoding["input_ids"], encoding["special_tokens_mask"]):
         ends = token == tokenizer.eos_token_id and token != tokenizer.bos_token_id

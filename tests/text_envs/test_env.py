@@ -127,6 +127,15 @@ def test_eos_is_that_of_the_generation_config_in_the_folder(tmp_path):
     assert letter_env().eos_token_ids == ()
 
 
+@pytest.mark.parametrize("eos", [[7, 3], {7, 3}, np.array([7, 3])])
+def test_eos_may_come_in_any_collection(eos):
+    assert letter_env(eos_token_id=eos).eos_token_ids == (3, 7)
+
+
+def test_no_stop_string_is_none_or_empty():
+    assert letter_env(stop=None).stop == letter_env(stop=()).stop == ()
+
+
 def test_the_vocabulary_is_the_tokenizers_or_the_models():
     assert letter_env().action_space.n == 8
     env = letter_env(vocab_size=10, max_new_tokens=2)  # a model's padded vocabulary
@@ -168,6 +177,12 @@ def test_a_prompt_asked_for_that_is_too_long_to_keep_is_an_error():
         env.reset(options={"prompt": "abc"})
 
 
+def test_a_prompt_asked_for_is_held_to_the_longest_prompt_there_is():
+    env = letter_env(["ab", "c"], max_new_tokens=1)  # max_prompt_tokens is not given: it is 2
+    completion = play(env, [0], options={"prompt": "efgh"})[-1][4]["completion"]
+    assert (completion.prompt, completion.prompt_ids) == ("gh", (6, 7))
+
+
 # -- mistakes
 
 
@@ -192,10 +207,17 @@ def test_an_action_is_a_token(action):
     "kwargs, parts",
     [
         (dict(max_new_tokens=0), ["max_new_tokens=0"]),
+        (dict(max_new_tokens=2.5), ["max_new_tokens=2.5"]),
+        (dict(max_new_tokens="4"), ["max_new_tokens='4'"]),
+        (dict(max_prompt_tokens=2.5), ["max_prompt_tokens=2.5"]),
+        (dict(vocab_size=-5), ["vocab_size=-5"]),
         (dict(stop=["x", ""]), ["stop="]),
+        (dict(stop=5), ["stop=5"]),
         (dict(eos_token_id=8), ["eos_token_id=[8]", "8"]),
+        (dict(eos_token_id="h"), ["eos_token_id='h'"]),
         (dict(render_mode="video"), ["'video'", "ansi"]),
         (dict(tokenizer="no/such/folder"), ["no/such/folder", "tokenizer.json"]),
+        (dict(tokenizer="/no/such/folder"), ["/no/such/folder", "tokenizer.json"]),
         (dict(allowed_tokens=[9]), ["9", "vocabulary"]),
         (dict(allowed_tokens=["ab"]), ["'ab'", "2 tokens"]),
         (dict(allowed_tokens=[]), ["allowed_tokens"]),

@@ -57,6 +57,13 @@ def test_a_large_task_draws_from_a_sample_of_its_words():
     assert len(source) == 4096
 
 
+@pytest.mark.parametrize("letters", ["xyz", "é😀", "b\n"])
+def test_any_letters_do(letters):
+    env = gym.make("text_envs/Copy-v0", letters=letters, length=2)
+    env.reset(seed=0, options={"prompt": letters[1] + letters[0]})
+    assert [env.step(token)[1] for token in (1, 0)] == [0.0, 1.0]
+
+
 @pytest.mark.parametrize(
     "name, kwargs, message",
     [

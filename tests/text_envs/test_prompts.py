@@ -215,6 +215,7 @@ def test_a_gzip_file_cut_short_is_an_error(tmp_path):
     [
         (["a", ""], {}, ["prompts[1]", "no tokens", "BOS"]),
         (["a", "ab\ud800"], {}, ["prompts[1]", "surrogate", "character 2"]),
+        (["a", "bz"], {}, ["prompts[1]", "cannot be encoded", "UNK"]),
         ([3], {}, ["prompts[0]", "int"]),
         (["a", {"text": "b"}], {}, ["prompts[1]", "'prompt'", "['text']"]),
         ([], {}, ["no prompts"]),
