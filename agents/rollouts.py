@@ -15,7 +15,7 @@ from agents.checks import check_rollout
 from agents.envs import common_attribute
 from agents.episodes import EpisodeBuffer
 from agents.kl import KLController
-from agents.lm import LanguageModel
+from agents.lm import LanguageModel, kept_casts
 from agents.losses import kl_estimate
 from agents.policy import CausalLMPolicy, entropy, right_padded
 from agents.slots import LeftPaddedBatch, Slots
@@ -66,7 +66,7 @@ class EpisodeCollection(OnPolicyAlgorithm):
         starting = active.copy()
         n_started, n_steps = int(active.sum()), 0
         callback.on_rollout_start()
-        with deferred_scores(env) as collect_scores:
+        with deferred_scores(env) as collect_scores, kept_casts():
             while active.any():
                 running = active & ~starting
                 if not can_rest or not running.any() or (starting & active).sum() >= refill_group:
