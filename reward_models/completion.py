@@ -74,6 +74,19 @@ def column_of(completion: Completion, column: str, asked_by: str) -> Any:
     return value
 
 
+def references_of(completion: Completion, column: str, asked_by: str) -> list[str]:
+    """The dataset field `column` as texts: one, or several of a list. Raises RewardError without it, or for a dict."""
+    value = column_of(completion, column, asked_by)
+    if isinstance(value, Mapping):
+        raise RewardError(
+            f"{asked_by} needs a text, a number or a list of these in the column {column!r}, and it holds "
+            f"{excerpt(value)} on the prompt {excerpt(completion.prompt)}. Name another with column=..."
+        )
+    return (
+        [str(value)] if isinstance(value, str) or not isinstance(value, Iterable) else [str(v) for v in value]
+    )
+
+
 def score(reward_model: RewardModel, completions: Sequence[Completion]) -> np.ndarray:
     """Score completions: the only way environments and agents call a reward model.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reward_models.completion import Completion, RewardError, column_of
+from reward_models.completion import Completion, RewardError, references_of
 from reward_models.rules import UNITS, Unit, pieces
 from reward_models.sentiment_words import INTENSIFIERS, NEGATIONS, VALENCE
 
@@ -115,9 +115,8 @@ class RougeL:
         return [self._best(completion) for completion in completions]
 
     def _best(self, completion: Completion) -> float:
-        references = column_of(completion, self.column, "rouge_l")
-        references = [references] if isinstance(references, str) else list(references)
-        return max((rouge_l(completion.response, str(reference)) for reference in references), default=0.0)
+        references = references_of(completion, self.column, "rouge_l")
+        return max((rouge_l(completion.response, reference) for reference in references), default=0.0)
 
 
 def rouge_l(response: str, reference: str) -> float:

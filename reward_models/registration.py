@@ -98,6 +98,10 @@ def make(spec: Any, **kwargs: Any) -> RewardModel:
 def load_attribute(spec: str) -> Any:
     """Import "module:attr" (attr may have dots), looking in the current directory as `python -m` does."""
     module_name, _, path = spec.partition(":")
+    if not path or not all(part.isidentifier() for part in module_name.split(".")):
+        raise RewardError(
+            f'{spec!r} does not name a reward model. Write "module:attr", as in "my_rewards:judge".'
+        )
     # A console script has its own folder on sys.path and not the current directory.
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -121,7 +125,7 @@ def load_attribute(spec: str) -> Any:
         ]
         raise RewardError(
             f"Reward model {spec!r}: module {module_name!r} has no {path!r}.{_closest(path, public)} "
-            f"Its callables are {', '.join(sorted(public)) or 'none'}."
+            f"Its callables are {_listing(public)}."
         ) from error
 
 
@@ -174,7 +178,14 @@ def _call(factory: Callable[..., Any], name: str, kwargs: dict[str, Any]) -> Any
             raise RewardError(
                 f"Reward model {name}: {error}. It takes {_arguments(signature)}; got {_given(kwargs)}."
             ) from error
-    return factory(**kwargs)
+    try:
+        return factory(**kwargs)
+    except RewardError:
+        raise
+    except (TypeError, ValueError) as error:  # mostly an argument of the wrong type
+        raise RewardError(
+            f"Reward model {name} could not be made with {excerpt(kwargs)}: {type(error).__name__}: {error}."
+        ) from error
 
 
 def _check_arguments(function: Callable[..., Any], name: str, kwargs: dict[str, Any]) -> None:
@@ -213,6 +224,11 @@ def _unknown(spec: str) -> str:
         f"There is no reward model named {spec!r}, nor a classifier's folder there.{_closest(spec, names)} "
         f'The names are {", ".join(names)}; or give "module:attr", or a folder with a config.json.'
     )
+
+
+def _listing(names: list[str], most: int = 20) -> str:
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(sorted(names)[:most]) + more or "none"
 
 
 def _closest(name: str, names: list[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from regex import compile as compile_regex
 from regex import error as RegexError
 
-from reward_models.completion import Completion, RewardError, column_of, excerpt, where
+from reward_models.completion import Completion, RewardError, excerpt, references_of, where
 
 Unit = Literal["words", "characters", "tokens"]
 UNITS = ("words", "characters", "tokens")
@@ -33,7 +33,7 @@ class LengthTarget:
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise RewardError(f"length: unit is {self.unit!r}. Choose one of {', '.join(UNITS)}.")
-        if self.target < 0 or (self.spread is not None and not self.spread > 0):
+        if not self.target >= 0 or (self.spread is not None and not self.spread > 0):
             raise RewardError(
                 f"length: target {self.target}, spread {self.spread}. Give target >= 0 and spread > 0."
             )
@@ -161,12 +161,11 @@ class ExactAnswer:
         return [float(self._is_right(completion)) for completion in completions]
 
     def _is_right(self, completion: Completion) -> bool:
-        answers = column_of(completion, self.column, "exact_answer")
-        answers = [answers] if isinstance(answers, str) or not hasattr(answers, "__iter__") else list(answers)
+        answers = references_of(completion, self.column, "exact_answer")
         given = self._find(completion.response)
         return given is not None and any(
             _same(given, reference if (found := self._find(reference)) is None else found)
-            for reference in map(str, answers)
+            for reference in answers
         )
 
     def _find(self, text: str) -> str | None:

@@ -3,6 +3,7 @@
 import json
 import time
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,6 +89,17 @@ def test_missing_answer_names_the_prompt_and_its_columns():
         score(make("exact_answer"), [Completion("p", "r", columns={"solution": 1})])
 
 
+@pytest.mark.parametrize("name", ["exact_answer", "rouge_l"])
+def test_a_reference_is_a_text_a_number_or_a_list_of_these(name):
+    def judged(reference):
+        return score(make(name, column="x"), [Completion("p", "seven", columns={"x": reference})])[0]
+
+    assert judged("seven") == judged(["six", "seven"]) == judged(np.array(["seven"])) == 1.0
+    assert judged(7) == judged(7.5) == judged([]) == 0.0
+    with pytest.raises(RewardError, match=f"{name} needs a text, .* holds {{'seven': 1}}"):
+        judged({"seven": 1})
+
+
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
                     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip
 def test_what_json_writes_is_valid(value):
@@ -105,6 +117,7 @@ def test_json_is_strict_and_survives_attacks():
     [
         ("length", dict(target=3, unit="bytes"), "unit is 'bytes'"),
         ("length", dict(target=-1), "target -1"),
+        ("length", dict(target=float("nan")), "target nan"),
         ("keywords", dict(words="refund"), "words is 'refund'. Give a list"),
         ("keywords", dict(words=[""]), "Give a list of words"),
         ("keywords", {}, "no words to look for"),
