@@ -25,6 +25,7 @@ from reward_models.preferences.entries import (
     Sample,
     Vote,
 )
+from reward_models.preferences.importing import Imports
 from reward_models.preferences.schema import meta, sa
 from reward_models.preferences.store_items import Items
 from reward_models.preferences.store_outcomes import Outcomes
@@ -51,7 +52,7 @@ LEASE = 600.0
 """Seconds that a rater has for one item before its place is given to others. Ten minutes: a demonstration takes that long."""
 
 
-class FeedbackStore(Items, Raters, Outcomes):
+class FeedbackStore(Items, Raters, Imports, Outcomes):
     """Prompts, samples, items to rate, raters, and their votes.
 
     Three promises hold in any number of threads and processes, and when one of them is killed:

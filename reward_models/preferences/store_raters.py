@@ -21,7 +21,7 @@ class Raters(Part):
         Raises:
             Conflict: the name is taken. `new_token` gives that rater another token.
         """
-        _check_name(name)
+        check_name(name)
         token = secrets.token_urlsafe(24)
         return RaterAccess(
             self.database.write(_add, name, _hash(token), organiser, self.clock()), name, token
@@ -43,10 +43,10 @@ class Raters(Part):
 
     def rater(self, name: str) -> Rater:
         """The rater of that name, added without a token if there is none: for use on one's own machine."""
-        _check_name(name)
+        check_name(name)
         with self.database.read() as connection:
             known = _rater(connection.execute(_BY_NAME, {"rater": name}).first())
-        return known or self.database.write(_find_or_add, name, self.clock())
+        return known or self.database.write(find_or_add, name, self.clock())
 
     def raters(self) -> list[Rater]:
         with self.database.read() as connection:
@@ -62,7 +62,7 @@ def _rater(row: sa.Row[Any] | None) -> Rater | None:
     return None if row is None else Rater(row.id, row.name, row.organiser)
 
 
-def _find_or_add(connection: sa.Connection, name: str, now: float) -> Rater:
+def find_or_add(connection: sa.Connection, name: str, now: float) -> Rater:
     known = _rater(connection.execute(_BY_NAME, {"rater": name}).first())
     return known or Rater(_insert(connection, name, None, False, now), name)
 
@@ -90,6 +90,6 @@ def _hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     if not isinstance(name, str) or not name.strip() or len(name) > 100:
         raise FeedbackError(f"A rater cannot be called {excerpt(name)}. Give a name of 1 to 100 characters.")
