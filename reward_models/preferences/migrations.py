@@ -5,7 +5,12 @@ from __future__ import annotations
 from reward_models.preferences.entries import FeedbackError
 from reward_models.preferences.schema import VERSION, meta, metadata, sa
 
-STEPS: dict[int, tuple[str, ...]] = {}
+STEPS: dict[int, tuple[str, ...]] = {
+    2: (
+        "ALTER TABLE exports ADD COLUMN last_vote INTEGER",
+        "CREATE INDEX assignments_last ON assignments (rater, item)",
+    ),
+}
 """Version -> the statements that make it of the version before, in SQL that SQLite and PostgreSQL share."""
 
 

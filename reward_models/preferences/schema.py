@@ -12,7 +12,7 @@ except ImportError as error:
         "The feedback store needs SQLAlchemy. Install it with: pip install 'text-envs[feedback]'"
     ) from error
 
-VERSION = 1
+VERSION = 2
 
 _ESCAPED = "\x01"
 
@@ -155,6 +155,7 @@ assignments = sa.Table(
 _open = assignments.c.state == "open"
 sa.Index("assignments_open", assignments.c.expires, sqlite_where=_open, postgresql_where=_open)
 sa.Index("assignments_of_rater", assignments.c.rater, assignments.c.state, assignments.c.item)
+sa.Index("assignments_last", assignments.c.rater, assignments.c.item)
 
 votes = sa.Table(
     "votes",
@@ -180,4 +181,5 @@ exports = sa.Table(
     sa.Column("rows", sa.Integer, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("created", sa.Double, nullable=False),
+    sa.Column("last_vote", sa.Integer),  # id of the last vote there was; NULL before version 2
 )

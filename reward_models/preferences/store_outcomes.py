@@ -69,7 +69,7 @@ class Outcomes(Part):
     def export(
         self, path: str | os.PathLike[str], *, kind: str = "comparisons", format: Format = "trl"
     ) -> Export:
-        """Write the records of one kind to a file, and remember its sha256.
+        """Write the records of one kind to a file, and keep its sha256 in the table of exports.
 
         Args:
             path: of a .jsonl or .jsonl.gz file, written whole or not at all.
@@ -83,15 +83,23 @@ class Outcomes(Part):
             raise FeedbackError(
                 f"There is nothing called {kind!r} to export. Choose one of {', '.join(_EXPORTED)}."
             )
-        export = formats.write(path, self._records(_EXPORTED[kind]), format=format)
-        row = {
-            "path": os.path.abspath(path),
-            "kind": kind,
-            "format": format,
-            "rows": export.rows,
-            "sha256": export.sha256,
-        }
-        self.database.write(sa.Connection.execute, sa.insert(exports), row | {"created": self.clock()})
+        with self.database.read() as connection:
+            last_vote = connection.scalar(sa.select(sa.func.max(votes.c.id)))
+            records = outcomes.records(connection, _EXPORTED[kind])
+        export = formats.write(path, records, format=format)
+        self.database.write(
+            sa.Connection.execute,
+            sa.insert(exports),
+            {
+                "path": os.path.abspath(path),
+                "kind": kind,
+                "format": format,
+                "rows": export.rows,
+                "sha256": export.sha256,
+                "created": self.clock(),
+                "last_vote": last_vote,
+            },
+        )
         return export
 
     def wait(
