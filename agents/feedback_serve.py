@@ -30,7 +30,7 @@ def serve(options: Namespace, config: str) -> int:
             f"--host {options.host} lets other machines in. Say so with --public and the address that raters open, such as "
             f"--public http://{socket.gethostname()}:{options.port}: they then need personal links."
         )
-    with FeedbackStore(options.db) as store, _listen(options.host, options.port) as listener:
+    with FeedbackStore(options.db) as store, listen(options.host, options.port) as listener:
         app = create_app(store, public_url=options.public, rater=options.rater, columns=options.columns)
         _announce(store, options.public, listener)
         server = uvicorn.Server(
@@ -43,7 +43,7 @@ def serve(options: Namespace, config: str) -> int:
     return 0
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A socket at that address; port 0 takes a free one."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Its protocol is named because asyncio switches Nagle's delay off for sockets that name it: 80 ms a request.

@@ -12,7 +12,7 @@ from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, RedirectResponse, Response
 
 from reward_models.preferences.agreement import summary
-from reward_models.preferences.entries import RaterAccess
+from reward_models.preferences.entries import NotFound, RaterAccess
 from reward_models.preferences.formats import Format
 from reward_models.preferences.rendering import page
 from reward_models.preferences.sessions import from_our_page, organiser, settings_of, tidy_name
@@ -72,6 +72,10 @@ def write_guidelines(
 def make_link(request: Request, name: Annotated[str, Form(max_length=1000)] = "") -> Response:
     """A personal link for a new rater; for one that is known, another in place of the old."""
     settings = settings_of(request)
+    if not settings.public_url:
+        raise NotFound(
+            "On this machine a name is enough. Personal links are made where the server has a public address."
+        )
     name = tidy_name(name)
     known = {rater.name for rater in settings.store.raters()}
     access = settings.store.new_token(name) if name in known else settings.store.add_rater(name)

@@ -16,11 +16,12 @@ except ImportError as error:
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from reward_models.preferences import api, organiser, pages
 from reward_models.preferences.entries import FeedbackError
+from reward_models.preferences.records import RecordError
 from reward_models.preferences.rendering import error_page
 from reward_models.preferences.security import Guard, origin_of
 from reward_models.preferences.sessions import Settings
@@ -63,13 +64,19 @@ def create_app(
     app.include_router(pages.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(FeedbackError, _refused)
+    app.add_exception_handler(RecordError, _no_record)
     app.add_exception_handler(HTTPException, _not_served)
     app.add_exception_handler(RequestValidationError, _not_understood)
+    app.add_exception_handler(Exception, _broken)
     return app
 
 
 def _refused(request: Request, error: Any) -> Response:
     return _problem(request, error.status, str(error))
+
+
+def _no_record(request: Request, error: Any) -> Response:
+    return _problem(request, 400, str(error))
 
 
 def _not_served(request: Request, error: Any) -> Response:
@@ -83,6 +90,19 @@ def _not_understood(request: Request, error: Any) -> Response:
     """Where the request is wrong and how; without what it contained, which may be anything."""
     return _problem(
         request, 422, [{name: problem[name] for name in ("loc", "msg", "type")} for problem in error.errors()]
+    )
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    """Our own mistake. The server's log has it; it is answered outside the guard, so with the headers here."""
+    return PlainTextResponse(
+        "The server made a mistake. Try again.",
+        500,
+        {
+            "Content-Security-Policy": "default-src 'none'",
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+        },
     )
 
 
