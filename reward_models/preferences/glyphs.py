@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from markupsafe import Markup, escape
 
@@ -38,16 +39,27 @@ def shown(text: object) -> Markup:
     >>> shown("<b>\\u202e")
     Markup('&lt;b&gt;<span class="glyph" title="U+202E RIGHT-TO-LEFT OVERRIDE">RLO</span>')
     """
+    return Markup("").join(escape(run) + (_glyph(hidden) if hidden else "") for run, hidden in _pieces(text))
+
+
+def plain(text: object) -> str:
+    """`text` safe for a terminal: as `shown`, with ⟨RLO⟩ in place of the box."""
+    return "".join(run + (f"⟨{_label(hidden)}⟩" if hidden else "") for run, hidden in _pieces(text))
+
+
+def _pieces(text: object) -> Iterator[tuple[str, str]]:
+    """What can be shown as it is, and the character after it that cannot; "" after the last."""
     text = str(text).replace("\r\n", "\n")
     if text.isprintable() and not _BLANK.search(text):
-        return escape(text)
+        yield text, ""
+        return
     kept = {match.start() for match in _JOINED.finditer(text)}
-    parts, start = [], 0
+    start = 0
     for index, character in enumerate(text):
         if _hides(character) and index not in kept:
-            parts += [escape(text[start:index]), _glyph(character)]
+            yield text[start:index], character
             start = index + 1
-    return Markup("").join([*parts, escape(text[start:])])
+    yield text[start:], ""
 
 
 def _hides(character: str) -> bool:
@@ -61,5 +73,8 @@ def _glyph(character: str) -> Markup:
     name = _CONTROLS.get(character) or unicodedata.name(character, "")
     if not name:
         name = "CONTROL CHARACTER" if unicodedata.category(character) == "Cc" else "CHARACTER WITHOUT A NAME"
-    label = _NAMES.get(character, code)
-    return Markup('<span class="glyph" title="{} {}">{}</span>').format(code, name, label)
+    return Markup('<span class="glyph" title="{} {}">{}</span>').format(code, name, _label(character))
+
+
+def _label(character: str) -> str:
+    return _NAMES.get(character, f"U+{ord(character):04X}")

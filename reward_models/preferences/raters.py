@@ -11,7 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from reward_models.completion import Completion, RewardModel, score
-from reward_models.preferences.entries import Assignment, FeedbackError, Item, LeaseExpired, Rater, Vote
+from reward_models.preferences.entries import (
+    Assignment,
+    FeedbackError,
+    Item,
+    LeaseExpired,
+    Progress,
+    Rater,
+    Vote,
+)
 from reward_models.preferences.records import CHOICES
 
 BATCH = 256  # responses judged in one call, where the items to come are known
@@ -24,9 +32,24 @@ class RatingDesk(Protocol):
 
     def assign(self, rater: int, *, kinds: Collection[str] | None = None) -> Assignment | None: ...
 
+    def release(self, assignment: int) -> None: ...
+
+    def save_draft(self, assignment: int, text: str) -> None: ...
+
     def vote(
-        self, assignment: int, answer: Mapping[str, Any], *, key: str, rater: int | None = None
+        self,
+        assignment: int,
+        answer: Mapping[str, Any],
+        *,
+        key: str,
+        reason: str = "",
+        seconds: float | None = None,
+        rater: int | None = None,
     ) -> Vote: ...
+
+    def undo(self, rater: int, *, key: str) -> Assignment | None: ...
+
+    def progress(self) -> Progress: ...
 
 
 class SimulatedRater:
@@ -100,7 +123,7 @@ class SimulatedRater:
         coming = {item.id: item for item in desk.items()} if hasattr(desk, "items") else {}
         self._scores.clear()
         votes, attempt = 0, 0
-        assignment = None if n == 0 else desk.assign(rater.id, kinds=self.kinds)
+        assignment = None if n is not None and n <= 0 else desk.assign(rater.id, kinds=self.kinds)
         while assignment is not None:
             self._judge_ahead(assignment, coming)
             answer = self.answer(assignment)
