@@ -1,8 +1,10 @@
 """What `rlhf sft`, `rlhf ppo` and `rlhf generate` do. The options are those of `agents.cli`."""
 
 import json
+import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ PPO_ARGUMENTS = (
 def set_up(options: Namespace) -> None:
     """The process-wide settings that a command, but no library, may change."""
     if options.threads is not None:
+        if options.threads > (os.cpu_count() or 1):  # thousands of them grind to a halt
+            raise ValueError(f"--threads {options.threads}: this machine has {os.cpu_count()} processors.")
         torch.set_num_threads(options.threads)
     transformers_logging.disable_progress_bar()
     options.device = usable_device(options.device)
@@ -129,20 +133,34 @@ def make_env(options: Namespace) -> gym.Env:
     }
     kwargs = {name: value for name, value in given.items() if value is not None} | options.env_kwargs
     if options.env is not None:
-        return gym.make(options.env, **kwargs)
+        return made_with(options.env, lambda: gym.make(options.env, **kwargs))
     missing = [f"--{name}" for name in ("model", "reward") if getattr(options, name) is None]
     if missing:
         raise ValueError(
             f"--prompts needs {' and '.join(missing)} too: an environment of prompts has none of its own."
         )
-    return TextGenerationEnv(
-        tokenizer=options.model,
-        prompts=options.prompts,
-        prompt_field=options.prompt_field,
-        max_prompt_tokens=options.max_prompt_tokens,
-        prompts_too_long=options.prompts_too_long,
+    arguments = {
+        "tokenizer": options.model,
+        "prompts": options.prompts,
+        "prompt_field": options.prompt_field,
+        "max_prompt_tokens": options.max_prompt_tokens,
+        "prompts_too_long": options.prompts_too_long,
         **kwargs,
-    )
+    }
+    return made_with("text_envs/TextGeneration-v0", lambda: TextGenerationEnv(**arguments))
+
+
+def made_with(name: str, make: Callable[[], gym.Env]) -> gym.Env:
+    """The environment; an argument that it does not take, or lacks, is a user's mistake.
+
+    Raises:
+        ValueError: for such an argument.
+    """
+    try:
+        return make()
+    except TypeError as error:
+        told = str(error).partition(" was raised from the environment creator")[0]  # gym.make's addition
+        raise ValueError(f"{name} cannot be made with these options: {told}.") from error
 
 
 def make_ppo(options: Namespace) -> TextPPO:

@@ -73,6 +73,8 @@ class GymnasiumVecEnv(VecEnv):
                 "gymnasium.make_vec, which gives text_envs' own vector environment."
             )
         self.venv = venv
+        # A TextVectorEnv behind wrappers has no get_attr of its own: its rows share one task.
+        self._native = TextVecEnv(venv.unwrapped) if isinstance(venv.unwrapped, TextVectorEnv) else None
         super().__init__(venv.num_envs, venv.single_observation_space, venv.single_action_space)
 
     def reset(self) -> VecEnvObs:
@@ -89,7 +91,7 @@ class GymnasiumVecEnv(VecEnv):
         dones = terminated | truncated
         rows = [_row(infos, i) for i in range(self.num_envs)]
         for i in np.flatnonzero(dones).tolist():
-            rows[i] = _row(infos["final_info"], i) | {
+            rows[i] |= _row(infos["final_info"], i) | {
                 "terminal_observation": infos["final_obs"][i],
                 "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
             }
@@ -99,15 +101,21 @@ class GymnasiumVecEnv(VecEnv):
         self.venv.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        if self._native is not None:
+            return self._native.get_attr(attr_name, indices)
         values = self.venv.get_attr(attr_name)  # type: ignore[attr-defined]
         return [values[i] for i in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        if self._native is not None:
+            return self._native.set_attr(attr_name, value)
         self.venv.set_attr(attr_name, value)  # type: ignore[attr-defined]
 
     def env_method(
         self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any
     ) -> list[Any]:
+        if self._native is not None:
+            return self._native.env_method(method_name, *args, indices=indices, **kwargs)
         values = self.venv.call(method_name, *args, **kwargs)  # type: ignore[attr-defined]
         return [values[i] for i in self._get_indices(indices)]
 
@@ -120,7 +128,7 @@ class GymnasiumVecEnv(VecEnv):
 def _row(infos: dict[str, Any], i: int) -> dict[str, Any]:
     """Sub-environment i's own info from a Gymnasium vector environment's, where "_name" says which have a "name"."""
     return {
-        name: values[i]
+        name: {key: array[i] for key, array in values.items()} if isinstance(values, dict) else values[i]
         for name, values in infos.items()
         if f"_{name}" in infos and infos[f"_{name}"][i] and not name.startswith("final_")
     }

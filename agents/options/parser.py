@@ -14,6 +14,8 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         parser = getattr(ex, "subcommand_parser", None) or self
         prog = parser.prog.replace(" [options]", "")
+        if command := re.search(r"arguments are required: (\w+(?:\.\w+)*)\.\w+", message):
+            prog = f"{prog} {command[1].replace('.', ' ')}"
         print(f"{prog}: error: {_in_short(message)} `{prog} --help` lists the options.", file=sys.stderr)
         self.exit(2)
 

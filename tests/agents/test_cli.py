@@ -141,11 +141,15 @@ def test_sft_writes_a_model_that_ppo_and_generate_take(model_folder, tmp_path, c
 MISTAKES = {
     "no command": ([], r"Which command\? Choose one of sft, ppo, generate, demo"),
     "unknown option": (["ppo", "--modle", "x", "--total-timesteps", "9", "--out", "x"], "--modle"),
-    "missing option": (["ppo", "--out", "x"], "--total-timesteps is missing"),
+    "missing option": (["ppo", "--out", "x"], "^rlhf ppo: .*--total-timesteps is missing. `rlhf ppo --help`"),
     "bad number": (["ppo", "--total-timesteps", "-3", "--out", "x"], "--total-timesteps: .*v>0"),
     "no environment": (["ppo", "--total-timesteps", "9", "--out", "x"], "give either --env ID or --prompts FILE"),
     "unknown environment": (["ppo", "--env", "text_envs/Nope-v0"], "`Nope` doesn't exist"),
     "no text environment": (["ppo", "--env", "CartPole-v1"], "This is no text environment"),
+    "option of another environment": (["ppo", "--env", "text_envs/Copy-v0", "--reward", "json"], "argument 'reward_model'.$"),
+    "unknown argument": (["ppo", "--env", "text_envs/Copy-v0", "--env-kwargs", '{"a": 1}'], "argument 'a'.$"),
+    "bare environment": (["ppo", "--env", "text_envs/TextGeneration-v0"], "missing 3 .*'tokenizer', 'prompts', and"),
+    "too many threads": (["ppo", "--env", "text_envs/Copy-v0", "--threads", "9999"], "this machine has \\d+ processors"),
     "no model folder": (["ppo", "--model", "./nope", "--env", "text_envs/CountLetter-v0"], "--model ./nope does not exist"),
     "no such device": (["ppo", "--env", "text_envs/CountLetter-v0", "--device", "tpux"], "--device tpux cannot be used"),
     "constant of what": (["ppo", "--env", "text_envs/CountLetter-v0", "--lr-schedule", "constant"], "needs --learning-rate"),
@@ -174,6 +178,8 @@ def test_a_mistake_is_one_message_and_status_2(arguments, says, tmp_path, monkey
     [
         (["--prompts", "nope.jsonl"], "nope.jsonl does not exist"),
         (["--prompt-field", "body"], r"prompts.jsonl, line 1, has no field 'body'"),
+        (["--reward", '{"name": "length", "target": "x"}'], "could not be made with {'target': 'x'"),
+        (["--env-kwargs", '{"foo": 1}'], "unexpected keyword argument 'foo'"),
         (["--reward", "lenght"], "no reward model named 'lenght'.* Did you mean 'length'"),
         (["--reward", "nomodule:score"], "No module named 'nomodule'"),
         (["--max-new-tokens", "1000"], "the model's positions end at 64"),
@@ -191,6 +197,8 @@ def test_no_run_is_overwritten_by_accident(model_folder, prompts, tmp_path, caps
     assert_one_message(status, capsys.readouterr(), "is not empty.*--overwrite")
     assert (tmp_path / "run" / "result.json").read_text() == "precious"
     assert ppo(model_folder, prompts, tmp_path / "run", "--overwrite") == 0
+    config = tmp_path / "run" / "config.yaml"
+    assert rlhf("ppo", "--config", config) == 2  # it does not say --overwrite by itself
 
 
 def test_a_reward_that_fails_in_the_middle_leaves_a_checkpoint(
@@ -285,7 +293,9 @@ def test_print_config_shows_every_option(capsys):
     assert printed["kl_coef"] == 0.05 and printed["total_timesteps"] == 9 and printed["model"] is None
 
 
-@pytest.mark.parametrize("parser, function", [(training.ppo_parser, TextPPO), (training.sft_parser, finetune)])
+@pytest.mark.parametrize(
+    "parser, function", [(training.ppo_parser, TextPPO), (training.sft_parser, finetune)]
+)
 def test_defaults_are_those_of_the_library(parser, function):
     """Where the command line chooses otherwise, it is on purpose and listed here."""
     different = {"seed", "device", "max_length"} if function is TextPPO else set()
