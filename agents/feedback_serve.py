@@ -34,7 +34,7 @@ def serve(options: Namespace, config: str) -> int:
         app = create_app(store, public_url=options.public, rater=options.rater, columns=options.columns)
         _announce(store, options.public, listener)
         server = uvicorn.Server(
-            uvicorn.Config(app, access_log=False, log_level="warning", server_header=False)
+            uvicorn.Config(app, access_log=False, log_level="warning", server_header=False, lifespan="off")
         )
         try:
             server.run(sockets=[listener])
