@@ -28,7 +28,7 @@ bench: $(VENV)/.bench
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt torch
-	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[feedback,report]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo
