@@ -215,7 +215,7 @@ def load_causal_lm(model: Any, vocab_size: int, max_length: int) -> PreTrainedMo
             num_attention_heads=4, max_position_embeddings=max(64, max_length), tie_word_embeddings=False,
             pad_token_id=None, bos_token_id=None, eos_token_id=None,
         )  # fmt: skip
-    if isinstance(model, Mapping):
+    if isinstance(model, Mapping) and "model_type" in model:
         settings = dict(model)
         model = AutoConfig.for_model(settings.pop("model_type"), **settings)
     if isinstance(model, PreTrainedConfig):

@@ -1,5 +1,6 @@
 """Proximal policy optimisation on whole episodes of text."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ class TextPPO(OnPolicyTextAlgorithm):
     Args:
         policy: "CausalLMPolicy" or a subclass of it; its options go into ``policy_kwargs`` (``model``, ``value_model``,
             ``temperature``, ``dtype``). Without ``model`` the environment's ``default_model`` is used.
-        env: an environment, a vector environment or an id; None only to load a model for prediction.
+        env: an environment, a vector environment or an id.
         learning_rate: a float (constant, as in Stable-Baselines3), a schedule, or None: linear to 0 from
             1e-5 * sqrt(124e6 / parameters), at most 3e-4.
         n_episodes: episodes per rollout; 64 is Ouyang et al.'s order divided to fit a laptop (they use 512).
@@ -95,6 +96,14 @@ class TextPPO(OnPolicyTextAlgorithm):
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ):
+        if env is None and _init_setup_model:
+            raise ValueError(
+                "env is None: in TextPPO. Give an environment or its id; TextPPO.load needs none."
+            )
+        check_ranges(
+            {"gamma": gamma, "gae_lambda": gae_lambda},
+            {"score_clip": score_clip, "target_kl": target_kl, "max_grad_norm": max_grad_norm},
+        )
         super().__init__(
             policy=policy,
             env=env,
@@ -198,3 +207,15 @@ class TextPPO(OnPolicyTextAlgorithm):
         return super().learn(
             total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
         )
+
+
+def check_ranges(shares: Mapping[str, float], positive: Mapping[str, float | None]) -> None:
+    """Raise ValueError for a share outside 0 to 1, or a value that is given and not above 0."""
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name} is {share}: in TextPPO. It must be from 0 to 1.")
+    for name, value in positive.items():
+        if value is not None and not value > 0:
+            raise ValueError(
+                f"{name} is {value}: in TextPPO. It must be above 0, or None where it can be off."
+            )

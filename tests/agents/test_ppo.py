@@ -382,6 +382,12 @@ def test_a_failing_reward_is_an_error_that_leaves_the_model_usable():
         (dict(policy_kwargs=dict(value_model="none")), "Choose one of shared, separate"),
         (dict(policy_kwargs=dict(dtype="float8")), "Choose auto, float32 or bfloat16"),
         (dict(policy_kwargs=dict(temperature=0.0)), "must be positive"),
+        (dict(gamma=2.0), "gamma is 2"),
+        (dict(gae_lambda=-1.0), "gae_lambda is -1"),
+        (dict(score_clip=0.0), "score_clip is 0"),
+        (dict(target_kl=-0.1), "target_kl is -0.1"),
+        (dict(max_grad_norm=float("nan")), "max_grad_norm is nan"),
+        (dict(policy_kwargs=dict(model=dict(vocab_size=12))), "its dict with model_type"),
         (dict(policy_kwargs=dict(model="/no/such/folder")), "No causal LM could be loaded"),
         (dict(policy_kwargs=dict(model=small_lm(vocab_size=5))), "knows 5 tokens, the environment 12"),
         (dict(policy_kwargs=dict(model=small_lm(max_position_embeddings=8))), "positions end at 8"),
@@ -391,6 +397,11 @@ def test_a_failing_reward_is_an_error_that_leaves_the_model_usable():
 def test_mistakes_are_named_at_once(settings, message):
     with pytest.raises(ValueError, match=message):
         make_ppo(**settings)
+
+
+def test_an_algorithm_needs_an_environment():
+    with pytest.raises(ValueError, match="env is None"):
+        TextPPO("CausalLMPolicy", None)
 
 
 def test_no_model_is_an_error_where_the_vocabulary_is_real(stories):
