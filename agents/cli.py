@@ -33,8 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def config_text(name: str, options: Namespace) -> str:
-    """The options as YAML, each with its value, so that `--config` repeats the command whatever the defaults become."""
+    """The options as YAML, each with its value, so that `--config` repeats the command whatever the defaults become.
+
+    `overwrite` is left out: who repeats a command with its file must say again that a run may be lost.
+    """
     plain = json.loads(json.dumps(options.as_dict()))
+    plain.pop("overwrite", None)
     return f"# rlhf {name} --config this_file\n{yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)}"
 
 
