@@ -8,11 +8,18 @@ from collections.abc import Callable
 
 from jsonargparse import ArgumentParser
 
-from agents.options import training
+from agents.options import feedback, feedback_serve, loop, training
 
 Commands = dict[str, tuple[Callable[[], ArgumentParser], str]]
 
 # The commands of the group "" stand for themselves: `rlhf ppo`; those of another follow its name: `rlhf feedback serve`.
 GROUPS: dict[str, tuple[str, Commands]] = {
-    "": ("Train causal language models by reinforcement learning from human feedback.", training.COMMANDS),
+    "": (
+        "Train causal language models by reinforcement learning from human feedback.",
+        training.COMMANDS | loop.COMMANDS,
+    ),
+    "feedback": (
+        "What people prefer: collect it, look at it, take it elsewhere.",
+        feedback_serve.COMMANDS | feedback.COMMANDS,
+    ),
 }

@@ -56,10 +56,15 @@ __all__ = [
     "summary",
 ]
 
+OPPOSITE: dict[str, dict[Hashable, Hashable]] = {
+    "comparison": {"left": "right", "right": "left"},
+    "ranking": {-1: 1, 1: -1},  # of two responses, as `_labels` has them
+}
+
 Said = Mapping[tuple[int, Hashable], Mapping[int, Hashable]]  # (item, what of it) -> rater -> label
 
 
-def agreement(said: Said) -> dict[str, Any]:
+def agreement(said: Said, opposite: Mapping[Hashable, Hashable] | None = None) -> dict[str, Any]:
     """Every coefficient of labels, each with its interval, as JSON values.
 
     Cohen's kappa is of two raters; of more, it is the mean over pairs of raters, weighted by what they share.
@@ -67,28 +72,38 @@ def agreement(said: Said) -> dict[str, Any]:
     Args:
         said: which label each rater gave to each thing; what only one rater judged does not count. The pairs of one ranking
             are things of one item: an interval draws whole items.
+        opposite: of labels that name sides, what each becomes when the sides change. Which answer is the left one is
+            arbitrary, so everything counts half as it is and half turned round: else the chance of agreement, and with it
+            every coefficient, would depend on whether better answers happen to stand on one side.
     """
-    shared = {thing: raters for thing, raters in said.items() if len(raters) > 1}
+    shared = [(item, raters) for (item, _), raters in said.items() if len(raters) > 1]
     items = numbered(item for item, _ in shared)
+    if opposite is not None:
+        shared += [
+            (item, {rater: opposite.get(label, label) for rater, label in raters.items()})
+            for item, raters in shared
+        ]
+    weight = 1.0 if opposite is None else 0.5
     item_of = np.array([items[item] for item, _ in shared], int)
-    counts = counts_of([list(raters.values()) for raters in shared.values()])
+    labels = [raters for _, raters in shared]
+    counts = counts_of([list(raters.values()) for raters in labels])
 
     def of_items(features: Floats) -> Floats:
         sums = np.zeros((len(items), features.shape[1]))
-        np.add.at(sums, item_of, features)
+        np.add.at(sums, item_of, weight * features)
         return sums
 
     return {
         "items_shared": len(items),
         "raw_agreement": estimate(of_items(agreeing_sums(counts)), raw_of).to_json(),
-        "cohen_kappa": _cohen_of_pairs(list(shared.values()), item_of, len(items)).to_json(),
+        "cohen_kappa": _cohen_of_pairs(labels, item_of, len(items), weight).to_json(),
         "fleiss_kappa": estimate(of_items(fleiss_sums(counts)), fleiss_of).to_json(),
         "krippendorff_alpha": estimate(of_items(label_sums(counts)), alpha_of_labels).to_json(),
     }
 
 
 def _cohen_of_pairs(
-    shared: Sequence[Mapping[int, Hashable]], item_of: NDArray[np.int_], n_items: int
+    shared: Sequence[Mapping[int, Hashable]], item_of: NDArray[np.int_], n_items: int, weight: float
 ) -> Estimate:
     labels = numbered(label for raters in shared for label in raters.values())
     items: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -99,7 +114,7 @@ def _cohen_of_pairs(
         for one, other in combinations(sorted(raters), 2):
             items[one, other].append(item)
             cells[one, other].append(labels[raters[one]] * len(labels) + labels[raters[other]])
-    one_hot = {pair: np.eye(len(labels) ** 2)[cells[pair]] for pair in items}
+    one_hot = {pair: weight * np.eye(len(labels) ** 2)[cells[pair]] for pair in items}
 
     def mean(weights: Floats) -> Floats:
         """Of shape [resamples], of how often each item was drawn, shape [resamples, items]."""
@@ -161,7 +176,7 @@ def summary(store: FeedbackStore) -> dict[str, Any]:
         skips = sum(not _labels(vote) for vote in of_kind) if kind in ("comparison", "ranking") else 0
         result[f"{kind}s"] = {"votes": len(of_kind), "skips": skips}
         if kind in ("comparison", "ranking"):
-            result[f"{kind}s"] |= agreement(said[kind])
+            result[f"{kind}s"] |= agreement(said[kind], OPPOSITE[kind])
     if "comparison" in by_kind:
         result["comparisons"]["choices"] = dict(
             Counter(vote.stored["choice"] for vote in by_kind["comparison"])

@@ -156,6 +156,24 @@ def test_agreement_of_three_raters_by_hand():
     json.dumps(found, allow_nan=False)
 
 
+def test_sides_are_arbitrary():
+    """Two raters agree on three items of four. Wherever the better answers stand, chance gives 1/2 and kappa is 1/2."""
+    opposite = {"left": "right", "right": "left"}
+    ann, bob = ["left", "left", "left", "left"], ["left", "left", "left", "right"]
+    turned = [0, 1, 0, 1]
+    for turn in ([0] * 4, turned):
+        said = {
+            (i, None): {1: opposite[a] if turn[i] else a, 2: opposite[b] if turn[i] else b}
+            for i, (a, b) in enumerate(zip(ann, bob))
+        }
+        found = agreement(said, opposite)
+        assert found["raw_agreement"]["value"] == 3 / 4
+        assert found["cohen_kappa"]["value"] == found["fleiss_kappa"]["value"] == pytest.approx(1 / 2)
+        # observed disagreement 2/8 over an expected one of 2 x 4 x 4 / (8 x 7)
+        assert found["krippendorff_alpha"]["value"] == pytest.approx(1 - (2 / 8) / (4 / 7))
+    assert cohen_kappa(ann, bob) == 0.0, "taken as labels, all on one side, they say nothing"
+
+
 def test_the_pairs_of_one_ranking_are_drawn_together():
     """Ten rankings of which the raters agree wholly on half: the interval is that of ten items, not of thirty."""
     said = {(i, pair): {1: "x", 2: "x" if i % 2 else "y"} for i in range(10) for pair in range(3)}
@@ -178,7 +196,7 @@ def test_a_collection_is_summed_up(tmp_path):
         store.add_samples(Sample(f"p{i}", text) for i in range(4) for text in ("good", "bad"))
         items = store.request_comparisons(overlap=2)
         store.add_gold(items[0], {"choice": "left"})
-        better = {item.id: item.responses.index("good") for item in store.items()}
+        gold = store.items()[0].responses[0]
         for name, right in (("ann", [True] * 4), ("bob", [True, True, True, False])):
             rater = store.rater(name)
             for n, good in enumerate(right):
@@ -192,17 +210,13 @@ def test_a_collection_is_summed_up(tmp_path):
     assert (found["votes"], found["votes_needed"], found["items_done"]) == (8, 8, 4)
     assert found["comparisons"]["votes"] == 8 and found["comparisons"]["skips"] == 0
     assert found["comparisons"]["raw_agreement"]["value"] == 3 / 4
-    labels = ["left" if better[item] == 0 else "right" for item in items]
-    others = [*labels[:3], {"left": "right", "right": "left"}[labels[3]]]
-    assert found["comparisons"]["cohen_kappa"]["value"] == pytest.approx(
-        cohen_kappa(labels, others), nan_ok=True
-    )
+    assert found["comparisons"]["cohen_kappa"]["value"] == pytest.approx((3 / 4 - 1 / 2) / (1 - 1 / 2))
     assert found["position_bias"]["value"] == shown_left / 8
     assert found["length_bias"]["value"] == 7 / 8
     assert found["seconds"] == {"p10": 1.0, "median": 2.5, "p90": 4.0, "n": 8}
     ann, bob = found["raters"]
     assert (ann["name"], ann["votes"], ann["seconds_median"]) == ("ann", 4, 2.5)
-    assert ann["gold_accuracy"] == (1.0 if labels[0] == "left" else 0.0)
+    assert ann["gold_accuracy"] == (1.0 if gold == "good" else 0.0)
     assert ann["agreement"]["value"] == bob["agreement"]["value"] == 3 / 4
     json.dumps(found, allow_nan=False)
 
