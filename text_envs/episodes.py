@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +36,9 @@ class TextEpisodes:
         self.running = np.zeros(n, dtype=np.bool_)
         self.streams: list[PromptStream | None] = [None] * n
         self.prompts: list[Prompt | None] = [None] * n
+        self.before_draw: list[dict[str, Any] | None] = [
+            None
+        ] * n  # each stream's state before its present prompt
         self.all_rows = np.arange(n)
 
     def seed(self, row: int, rng: np.random.Generator) -> None:
@@ -50,6 +53,7 @@ class TextEpisodes:
             return
         for i, row in enumerate(rows.tolist()):
             given = None if prompts is None else prompts[i]
+            self.before_draw[row] = None
             self.prompts[row] = self.task.prompts.read(given) if given is not None else self._draw(row)
         self.tokens.start(rows, [self.prompts[row].ids for row in rows.tolist()])  # type: ignore[union-attr]
         self.limits[rows] = self.tokens.prompt_lengths[rows] + self.task.max_new_tokens
@@ -58,7 +62,15 @@ class TextEpisodes:
     def _draw(self, row: int) -> Prompt:
         stream = self.streams[row]
         assert stream is not None, "seed(row, rng) comes first"
+        self.before_draw[row] = stream.state()
         return stream.draw()
+
+    def stream_state(self, row: int, again: bool) -> dict[str, Any] | None:
+        """The state of a row's stream, JSON values; ``again``: from before its present prompt was drawn."""
+        stream, before = self.streams[row], self.before_draw[row]
+        if stream is None or (again and before is not None):
+            return before
+        return stream.state()
 
     def step(self, rows: IntArray, actions: IntArray) -> tuple[IntArray, list[Completion]]:
         """Append one token to each of ``rows`` [k]; returns the rows that ended, and their completions."""
@@ -117,6 +129,7 @@ class TaskAttributes:
     """What agents ask of any environment (by SB3's ``get_attr``, Gymnasium's ``get_wrapper_attr``)."""
 
     task: TextTask
+    episodes: TextEpisodes
 
     @property
     def tokenizer(self) -> Any:
@@ -167,3 +180,35 @@ class TaskAttributes:
     def optimum(self) -> float | None:
         """The best mean score that any policy can reach, where it is known."""
         return self.task.optimum
+
+    def prompt_states(self, again: bool = False) -> list[dict[str, Any] | None]:
+        """Where the prompts of each row stand, JSON values; None before a row's first reset.
+
+        Args:
+            again: from before the present prompts were drawn, so that a reset shows them once more.
+        """
+        return [self.episodes.stream_state(row, again) for row in self.episodes.all_rows.tolist()]
+
+    def set_prompt_states(self, states: Sequence[Mapping[str, Any] | None]) -> None:
+        """Let each row draw its prompts from where `prompt_states` found it, also in another process.
+
+        Raises:
+            ValueError: for another number of rows, or prompts of another kind (endless or not).
+        """
+        if len(states) != len(self.episodes.streams):
+            raise ValueError(
+                f"{len(states)} states for {len(self.episodes.streams)} environments. Give one for each."
+            )
+        rngs: Any = self.np_random  # type: ignore[attr-defined]  # of the environment that this is a part of
+        for row, (state, rng) in enumerate(zip(states, rngs if isinstance(rngs, tuple) else (rngs,))):
+            if state is None:
+                continue
+            if (state["seed"] is None) != (self.task.prompts.endless is None):
+                raise ValueError(
+                    "The state belongs to prompts of another kind: endless ones have a seed, finite ones have none. "
+                    "Give the environment the prompts that it had."
+                )
+            self.episodes.seed(row, rng)
+            stream = self.episodes.streams[row]
+            assert stream is not None
+            stream.set_state(state)

@@ -45,6 +45,10 @@ class TextVecEnv(VecEnv):
         """The scores held by ``defer_scores``, float64, in the order episodes ended: by step, by row."""
         return self.venv.collect_scores()
 
+    def discard_scores(self) -> None:
+        """Forget the episodes held by ``defer_scores``."""
+        self.venv.discard_scores()
+
     def action_masks(self) -> BoolArray:
         """The legal tokens, bool ``[n, V]``."""
         return self.venv.action_masks()

@@ -205,6 +205,10 @@ class TextVectorEnv(TaskAttributes, VectorEnv):
         self._unscored = []
         return scores
 
+    def discard_scores(self) -> None:
+        """Forget the episodes held by ``defer_scores``: they are never judged."""
+        self._unscored = []
+
     def _finish(self, ended: IntArray, completions: list[Completion], infos: dict[str, Any]) -> None:
         """Tell of the ended rows in ``infos`` as SyncVectorEnv does, and reset them when the mode says."""
         there = np.zeros(self.num_envs, dtype=np.bool_)
