@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import re
 import time
@@ -17,6 +18,9 @@ from rich.text import Text
 from reward_models.preferences.entries import Assignment, FeedbackError
 from reward_models.preferences.glyphs import plain
 from reward_models.preferences.raters import RatingDesk
+
+with contextlib.suppress(ImportError):  # arrow keys in what is typed, where the system has it
+    import readline  # noqa: F401
 
 SIDE_BY_SIDE = 100  # columns of a terminal that is wide enough for two answers
 

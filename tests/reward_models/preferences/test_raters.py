@@ -169,6 +169,42 @@ def test_a_run_that_stops_and_goes_on_says_what_one_run_says(tmp_path):
     assert parts == whole
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_run_that_is_killed_around_a_vote_goes_on_as_if_nothing_had_been(tmp_path, stored):
+    """Killed every third vote, before it reaches the store or after it did."""
+
+    class Killed(BaseException):
+        pass
+
+    def filled(name):
+        store = FeedbackStore(tmp_path / name)
+        store.add_samples(Sample(f"p{i}", str(j)) for i in range(10) for j in range(2))
+        store.request_comparisons()
+        return store
+
+    class Desk:
+        def __init__(self, store):
+            self.rater, self.assign, self.store, self.left = store.rater, store.assign, store, 3
+
+        def vote(self, *args, **kwargs):
+            self.left -= 1
+            vote = None if self.left == 0 and not stored else self.store.vote(*args, **kwargs)
+            if self.left == 0:
+                raise Killed
+            return vote
+
+    with filled("whole.db") as whole, filled("killed.db") as killed:
+        SimulatedRater(judge, flip=0.2).rate(whole)
+        kills = 0
+        while len(killed.votes()) < 10:
+            try:
+                SimulatedRater(judge, flip=0.2).rate(Desk(killed))
+            except Killed:
+                kills += 1
+        assert kills >= 3 and said(killed) == said(whole)
+        assert [vote.key for vote in killed.votes()] == [vote.key for vote in whole.votes()]
+
+
 def test_a_vote_that_was_taken_back_is_cast_again(store):
     rater = SimulatedRater(judge)
     assert rater.rate(store, 2) == 2
@@ -189,3 +225,25 @@ def test_it_rates_where_items_cannot_be_seen_ahead(store):
         rater, assign, vote = store.rater, store.assign, store.vote
 
     assert SimulatedRater(judge).rate(Desk()) == 28
+
+
+def test_it_rates_over_http_as_it_rates_on_the_store(tmp_path):
+    """Same seed, same name, same items: the same votes, though one rater sees items ahead and the other one at a time."""
+    pytest.importorskip("fastapi")
+    from reward_models.preferences.client import HTTPClient
+    from tests.reward_models.preferences.serving import served
+
+    def filled(name):
+        store = FeedbackStore(tmp_path / name)
+        store.add_samples(Sample(f"p{i}", str(j)) for i in range(10) for j in range(3))
+        store.request_comparisons()
+        store.request_rankings(k=3)
+        return store
+
+    with filled("here.db") as here, filled("there.db") as there, served(there) as address:
+        assert SimulatedRater(judge, flip=0.2, name="sim").rate(here) == 20
+        with HTTPClient(address, "sim") as client:
+            rater = SimulatedRater(judge, flip=0.2, name="sim")
+            assert [rater.rate(client, 7), rater.rate(client)] == [7, 13]
+        assert said(there) == said(here)
+        assert [vote.key for vote in there.votes()] == [vote.key for vote in here.votes()]

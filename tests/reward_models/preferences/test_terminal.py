@@ -188,3 +188,16 @@ def test_undo_of_a_demonstration_gives_the_text_back(store):
     votes, _ = sit(store, "one", ".", "/u", ".", "/s", "two", ".")
     assert votes == 2
     assert [record.response for record in store.demonstrations()] == ["one", "two"]
+
+
+def test_a_person_rates_over_http_too(store):
+    pytest.importorskip("fastapi")
+    from reward_models.preferences.client import HTTPClient
+    from tests.reward_models.preferences.serving import served
+
+    compare(store)
+    with served(store) as address, HTTPClient(address, "ann") as client:
+        votes, screen = sit(client, "1", "u", "2 nicer", "q")
+    assert votes == 1 and "0 of 2 votes" in screen
+    assert answers(store) == [({"choice": "right"}, "nicer")]
+    assert store.raters()[0].name == "ann"
