@@ -67,7 +67,7 @@ def _announce(store: FeedbackStore, public_url: str | None, listener: socket.soc
     if public_url:
         url = origin_of(public_url)
         lines = [
-            f"Organiser's page: {url}/join/{_organiser_token(store)}",
+            f"Organiser's page: {url}/join/{organiser_token(store)}",
             "The link is for you alone; it changes at every start. There you make the raters' links.",
         ]
     else:
@@ -81,7 +81,7 @@ def _say(lines: Sequence[str]) -> None:
     print("\n".join(lines), flush=True)
 
 
-def _organiser_token(store: FeedbackStore) -> str:
+def organiser_token(store: FeedbackStore) -> str:
     """A new token for the organiser, who is added at the first start."""
     names = {rater.name: rater.organiser for rater in store.raters()}
     for name, is_organiser in names.items():

@@ -43,6 +43,8 @@ def page(request: Request, template: str, status: int = 200, session: str = "", 
         nonce=request.state.nonce, csrf=csrf_token(current), is_public=bool(settings.public_url), **context
     )
     response = Page(html, status)
+    if 'method="post"' in html:  # under no-referrer a form's POST says "Origin: null", as a stranger's might
+        response.headers["Referrer-Policy"] = "same-origin"
     if current != request.cookies.get(COOKIE):
         set_session(response, current, settings)
     return response

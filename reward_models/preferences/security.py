@@ -153,7 +153,7 @@ def _with_headers(send: Send, nonce: str, is_static: bool) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():
-                headers[name] = value
+                headers.setdefault(name, value)
             headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce)
             headers["Cache-Control"] = "no-cache" if is_static else "no-store"
         await send(message)

@@ -11,8 +11,8 @@ from tests.reward_models.preferences.serving import ANSWERS, PUBLIC, browser, fi
 
 
 @pytest.fixture
-def store(tmp_path):
-    with FeedbackStore(tmp_path / "feedback.db") as store:
+def store(quick_path):
+    with FeedbackStore(quick_path / "feedback.db") as store:
         yield fill(store)
 
 

@@ -14,8 +14,8 @@ from tests.reward_models.preferences.serving import fill, served
 
 
 @pytest.fixture
-def store(tmp_path):
-    with FeedbackStore(tmp_path / "feedback.db") as store:
+def store(quick_path):
+    with FeedbackStore(quick_path / "feedback.db") as store:
         yield fill(store)
 
 
@@ -67,13 +67,13 @@ def test_in_public_it_needs_a_token(store):
             HTTPClient(url, "Kim").rater()
 
 
-def test_a_simulated_rater_works_over_it_as_on_the_store(store, tmp_path):
+def test_a_simulated_rater_works_over_it_as_on_the_store(store, quick_path):
     store.request_comparisons()
     store.request_rankings(k=3)
     rater = SimulatedRater(length, temperature=5.0, flip=0.15, seed=3, name="judge")
     with served(store) as url, HTTPClient(url, "judge") as client:
         assert rater.rate(client) == 6
-    with FeedbackStore(tmp_path / "other.db") as other:
+    with FeedbackStore(quick_path / "other.db") as other:
         fill(other).request_comparisons()
         other.request_rankings(k=3)
         assert rater.rate(other) == 6

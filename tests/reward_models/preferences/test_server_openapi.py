@@ -20,8 +20,8 @@ EXPECTED = [
 
 
 @pytest.fixture
-def schema(tmp_path):
-    with FeedbackStore(tmp_path / "feedback.db") as store:
+def schema(quick_path):
+    with FeedbackStore(quick_path / "feedback.db") as store:
         fill(store)
         store.request_comparisons(overlap=5)
         store.request_rankings(k=3)
