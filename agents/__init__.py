@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     from agents.features import TokenFeatures
     from agents.policy import CausalLMPolicy
     from agents.ppo import TextPPO
+    from agents.rlhf import Loop
+    from agents.settings import LoopSettings
     from agents.sft import finetune
 
 __all__ = [
     "CausalLMPolicy",
     "CheckpointError",
+    "Loop",
+    "LoopSettings",
     "SampleTable",
     "TextPPO",
     "TokenFeatures",
@@ -27,6 +31,8 @@ __all__ = [
 _MODULES = {
     "CausalLMPolicy": "policy",
     "CheckpointError": "packing",
+    "Loop": "rlhf",
+    "LoopSettings": "settings",
     "SampleTable": "callbacks",
     "TextPPO": "ppo",
     "TokenFeatures": "features",

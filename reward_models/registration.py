@@ -18,6 +18,7 @@ BUILT_IN = {
     "classifier": "reward_models.classifier:Classifier",
     "clip": "reward_models.combine:Clip",
     "distinct_n": "reward_models.lexical:DistinctN",
+    "ensemble": "reward_models.ensemble:Ensemble",
     "exact_answer": "reward_models.rules:ExactAnswer",
     "guarded": "reward_models.guarded:Guarded",
     "json": "reward_models.rules:ValidJSON",

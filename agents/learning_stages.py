@@ -1,0 +1,152 @@
+"""The stages of the loop in which something learns: the policy from demonstrations, the reward model, the policy by PPO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from reward_models.calibration import calibrate
+from rich.console import Console
+from stable_baselines3.common.utils import LinearSchedule
+from transformers import AutoConfig
+
+from agents.callbacks import SampleTable, SaveEvery
+from agents.commands import summary, train
+from agents.ppo import TextPPO
+from agents.runs import Progress, RunFolder
+from agents.settings import LoopSettings
+from agents.sft import finetune
+from agents.stages import Stopped
+from agents.world import World
+from reward_models import Completion, RewardModel, make, score
+from reward_models.evaluation import comparisons_of, evaluate
+from reward_models.learning import train as train_reward
+from reward_models.preferences import Comparison, Ranking
+from reward_models.preferences.formats import read
+from reward_models.preferences.splits import split
+
+
+def fine_tune(
+    world: World, settings: LoopSettings, folder: Path, should_stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Stage 1: supervised fine-tuning on the demonstrations. The folder becomes a Hugging Face folder."""
+    wanted, model = settings.sft, world.model
+    tuned = finetune(
+        AutoConfig.for_model(**model) if isinstance(model, dict) else model,
+        world.demos,
+        world.task.tokenizer,
+        folder,
+        epochs=wanted.epochs,
+        max_steps=wanted.max_steps,
+        batch_size=wanted.batch_size,
+        learning_rate=wanted.learning_rate,
+        lr_schedule=wanted.lr_schedule,
+        warmup_steps=wanted.warmup_steps,
+        weight_decay=wanted.weight_decay,
+        max_length=world.task.max_length,
+        prompt_field=settings.demos_fields[0],
+        response_field=settings.demos_fields[1],
+        seed=settings.seed,
+        device=settings.device,
+        should_stop=should_stop,
+    )
+    if tuned.stopped:
+        raise Stopped
+    return {"steps": tuned.steps, "train_loss": tuned.train_loss, "demonstrations": tuned.examples}
+
+
+def learn_reward(
+    world: World,
+    settings: LoopSettings,
+    folder: Path,
+    compared: Path,
+    starts: Sequence[Path],
+    baseline: Sequence[Completion],
+    should_stop: Callable[[], bool],
+) -> dict[str, Any]:
+    """Stage 2c: one reward model, or an ensemble of different seeds, from all comparisons; calibrated on `baseline`.
+
+    Returns:
+        The evaluation on comparisons of prompts that were held out, and where there is a gold judge how often the model
+        agrees with it on those pairs.
+    """
+
+    wanted = settings.reward
+    read_all = [record for path in (*settings.preferences, compared) for record in read(path).records]
+    records = [record for record in read_all if isinstance(record, Comparison | Ranking)]
+    learned, held_out = split(records, held_out=wanted.held_out, seed=settings.seed)
+    members = [folder / f"member-{i}" for i in range(wanted.ensemble)]
+    for i, (member, start) in enumerate(zip(members, starts)):
+        trained = train_reward(
+            str(start),
+            learned,
+            member,
+            epochs=wanted.epochs,
+            batch_size=wanted.batch_size,
+            learning_rate=wanted.learning_rate,
+            weight_decay=wanted.weight_decay,
+            label_smoothing=wanted.label_smoothing,
+            seed=settings.seed + i,
+            device=settings.device,
+            should_stop=should_stop,
+        )
+        if trained.stopped:
+            raise Stopped
+    # Before calibration: a difference of logits is a log-odds, which calibrated scores are not.
+    reward = make(
+        str(members[0]) if len(members) == 1 else {"name": "ensemble", "models": list(map(str, members))}
+    )
+    found = {"comparisons": len(learned), "held_out": evaluate(reward, held_out, learned).to_json()}
+    if world.judge is not None:
+        found["agreement_with_gold"] = agreement(reward, world.judge, held_out)
+    for member in members:
+        calibrate(member, baseline)
+    return found
+
+
+def agreement(reward: RewardModel, judge: RewardModel, records: Sequence[Any]) -> dict[str, float]:
+    """The share of compared pairs that a reward model orders as the gold judge does.
+
+    Pairs that the judge finds equal are left out.
+    """
+    pairs = comparisons_of(records)
+    flat = [Completion(pair.prompt, text, columns=pair.columns) for pair in pairs for text in pair.responses]
+    ours, gold = score(reward, flat), score(judge, flat)
+    difference, truth = ours[::2] - ours[1::2], gold[::2] - gold[1::2]
+    clear = abs(truth) > 1e-9
+    return {"share": float(((difference > 0) == (truth > 0))[clear].mean()), "pairs": int(clear.sum())}
+
+
+def improve(
+    world: World, settings: LoopSettings, folder: Path, policy: Path, reference: Path, reward: Any, seed: int
+) -> dict[str, Any]:
+    """Stage 3: PPO from `policy` against `reward`, kept near `reference`. The folder becomes a run folder of PPO."""
+    wanted = settings.ppo
+    run = RunFolder(folder, overwrite=True)
+    model = TextPPO(
+        "CausalLMPolicy",
+        world.make_env(reward),
+        learning_rate=None
+        if wanted.learning_rate is None
+        else LinearSchedule(wanted.learning_rate, 0.0, 1.0),
+        n_episodes=wanted.n_episodes,
+        batch_size=wanted.batch_size,
+        n_epochs=wanted.n_epochs,
+        kl_coef=wanted.kl_coef,
+        kl_target=wanted.kl_target,
+        missing_eos_penalty=wanted.missing_eos_penalty,
+        reference_model=None if reference == policy else str(reference),
+        policy_kwargs={"model": str(policy)},
+        seed=seed,
+        device=settings.device,
+    )
+    run.start("")
+    model.set_logger(run.logger(Progress(wanted.total_timesteps)))
+    samples = SampleTable(every=25, n=1, path=run.samples, console=Console(stderr=True))
+    saving = SaveEvery(wanted.checkpoint_every, run.last_checkpoint)
+    stopped, _ = train(model, wanted.total_timesteps, [samples, saving], run.last_checkpoint)
+    if stopped:
+        raise Stopped
+    model.save_pretrained(run.policy)
+    return summary(run.metrics)

@@ -1,0 +1,193 @@
+"""The loop: every stage runs, a run goes on where it was, and what changed is named."""
+
+import json
+import signal
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from agents import cli
+from agents.ledger import LedgerError, fingerprint
+from agents.rlhf import Loop
+from agents.settings import FeedbackSettings, LoopSettings
+from agents.stages import Stopped
+from reward_models import make
+from reward_models.preferences.store import FeedbackStore
+from tests.agents.looping import small_settings, write_inputs
+
+STAGES = [
+    "sft",
+    "sft-evaluate",
+    *(f"round-1/{s}" for s in ("sample", "compare", "reward", "ppo", "evaluate")),
+]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return write_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture(scope="module")
+def run(inputs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    Loop(small_settings(inputs), folder).run()
+    return folder
+
+
+def test_every_stage_leaves_its_record_and_what_it_made(run):
+    for stage in STAGES:
+        assert json.loads((run / stage / "stage.json").read_text())["stage"] == stage
+    for folder in ("sft", "round-1/ppo/policy"):
+        AutoModelForCausalLM.from_pretrained(run / folder)
+    assert make(str(run / "round-1/reward/member-0")) is not None
+    with FeedbackStore(run / "feedback.db") as store:
+        origins = {origin.model for comparison in store.comparisons() for origin in comparison.origins}
+    assert origins == {
+        fingerprint(run / "sft", weights_only=True)
+    }  # every answer can be traced to its policy
+
+
+def test_the_result_and_the_pages_for_people_are_there(run):
+    result = json.loads((run / "result.json").read_text())
+    assert set(result["stages"]) == set(STAGES)
+    evaluated = result["stages"]["round-1/evaluate"]
+    assert set(evaluated["scores"]) == {"gold", "reward"} and "sft" in evaluated["win_rate"]
+    assert "Round 1" in (run / "report.html").read_text()
+    assert "simulated" in (run / "round-1/ppo/policy/MODEL_CARD.md").read_text()
+
+
+def test_no_held_out_prompt_is_trained_on(run):
+    def prompts(path):
+        return {json.loads(line)["prompt"] for line in (run / path).read_text().splitlines()}
+
+    held_out = prompts("sft-evaluate/samples.jsonl")
+    assert len(held_out) == 8 and not held_out & prompts("round-1/sample/samples.jsonl")
+
+
+def test_a_finished_run_is_read_and_not_run_again(run, inputs, monkeypatch):
+    monkeypatch.setattr("agents.rlhf.fine_tune", None)
+    monkeypatch.setattr("agents.rlhf.improve", None)
+    before = json.loads((run / "result.json").read_text())
+    assert Loop(None, run).run() == before  # as config.yaml says
+
+
+def test_a_changed_setting_is_named(run, inputs):
+    settings = small_settings(inputs)
+    settings.ppo.kl_coef = 0.2
+    with pytest.raises(LedgerError, match=r"round-1/ppo .* ppo\.kl_coef was 0\.05 and is 0\.2"):
+        Loop(settings, run).run()
+    Loop(small_settings(inputs), run).run()
+
+
+def test_a_stage_can_be_run_again_with_all_after_it(inputs, tmp_path):
+    small = small_settings(inputs, rounds=0)
+    Loop(small, tmp_path).run()
+    small.evaluation.temperature = 0.5
+    Loop(small, tmp_path, redo="sft-evaluate").run()
+    assert list(tmp_path.glob("replaced/*/sft-evaluate/stage.json"))
+    assert not list(tmp_path.glob("replaced/*/sft/stage.json"))
+
+
+@pytest.mark.parametrize("at", ["fine_tune", "answer", "learn_reward", "improve", "evaluate"])
+def test_a_run_stopped_in_any_stage_goes_on_to_the_same_end(run, inputs, tmp_path, monkeypatch, at):
+    """SIGTERM in the middle of a stage; the second call finishes with the weights of the run that was never stopped."""
+    import agents.rlhf
+
+    real = getattr(agents.rlhf, at)
+
+    def stopped_there(*args, **kwargs):
+        signal.raise_signal(signal.SIGTERM)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(agents.rlhf, at, stopped_there)
+    with pytest.raises(Stopped):
+        Loop(small_settings(inputs), tmp_path).run()
+    monkeypatch.setattr(agents.rlhf, at, real)
+    Loop(small_settings(inputs), tmp_path).run()
+    for folder in ("round-1/ppo/policy", "round-1/reward/member-0"):
+        assert fingerprint(tmp_path / folder, True) == fingerprint(run / folder, True)
+
+
+def test_a_run_that_waits_for_people_stops_and_keeps_their_votes(inputs, tmp_path, monkeypatch):
+    settings = small_settings(inputs, feedback=FeedbackSettings(rater="web", port=0, votes=3))
+    said = []
+
+    def one_vote_then_term(self, *args, **kwargs):
+        rater = self.rater("Ann")
+        assignment = self.assign(rater.id)
+        self.vote(assignment.id, {"choice": "left"}, key=f"key-{len(said)}", rater=rater.id)
+        said.append(assignment.item)
+        signal.raise_signal(signal.SIGTERM)
+        return self.progress().votes
+
+    monkeypatch.setattr(FeedbackStore, "wait", one_vote_then_term)
+    for votes in (1, 2, 3):
+        with pytest.raises(Stopped):
+            Loop(settings, tmp_path).run()
+        with FeedbackStore(tmp_path / "feedback.db") as store:
+            assert store.progress().votes == votes
+    # The third one was enough: the stage was done before the run stopped.
+    assert json.loads((tmp_path / "round-1/compare/stage.json").read_text())["result"]["votes"] == 3
+
+
+def test_existing_preferences_start_the_first_round(run, inputs, tmp_path):
+    given = [str(run / "round-1/compare/comparisons.jsonl")]
+    Loop(small_settings(inputs, preferences=given), tmp_path).run()
+    made = json.loads((tmp_path / "round-1/reward/stage.json").read_text())
+    assert made["made_from"]["preferences"] == [fingerprint(given[0])]
+    alone = json.loads((run / "round-1/reward/stage.json").read_text())
+    assert made["result"]["comparisons"] == 2 * alone["result"]["comparisons"]
+
+
+def test_a_finished_reward_model_skips_the_first_comparing(run, inputs, tmp_path):
+    folder = str(run / "round-1/reward/member-0")
+    Loop(small_settings(inputs, reward_model=folder), tmp_path).run()
+    assert not (tmp_path / "round-1/compare/comparisons.jsonl").exists()
+    assert (tmp_path / "round-1/ppo/policy/model.safetensors").exists()
+
+
+def test_an_ensemble_chooses_what_to_compare(inputs, tmp_path):
+    settings = small_settings(inputs, rounds=2)
+    settings.reward.ensemble, settings.feedback.pairing, settings.samples.responses = 2, "uncertain", 3
+    Loop(settings, tmp_path).run()
+    assert (tmp_path / "round-2/reward/member-1/config.json").exists()
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (dict(env=None, prompts=None), "Give either env"),
+        (dict(env="text_envs/CountLetter-v0"), "Give either env"),
+        (dict(model=None), "name one with model"),
+        (dict(judge=None), "nothing says what it prefers"),
+        (dict(rounds=-1), "rounds is -1"),
+    ],
+)
+def test_settings_that_contradict_one_another_are_named(inputs, tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        Loop(small_settings(inputs, **settings), tmp_path).run()
+
+
+def test_the_command_goes_on_with_the_folder_alone(run, capsys):
+    assert cli.main(["loop", "--out", str(run)]) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert cli.main(["report", str(run)]) == 0
+
+
+def test_the_command_names_what_is_missing(tmp_path, capsys):
+    assert cli.main(["loop", "--out", str(tmp_path)]) == 2
+    assert "it has no config.yaml" in capsys.readouterr().err
+
+
+def test_yaml_describes_a_run(inputs, tmp_path):
+    (tmp_path / "run.yaml").write_text(
+        f"model: {inputs / 'model'}\nprompts: {inputs / 'prompts.txt'}\njudge: tests.agents.looping:likes_a\n"
+        "rounds: 0\nmax_new_tokens: 4\nevaluation: {prompts: 4}\n"
+    )
+    assert cli.main(["loop", "--config", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")]) == 0
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["stages"]["sft-evaluate"]["length"]["mean"] == 4.0
+
+
+def test_settings_are_plain_json():
+    assert json.loads(json.dumps(LoopSettings().to_json()))["ppo"]["reference"] == "sft"
