@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ class SampleTable(BaseCallback):
         console: None is standard output.
     """
 
+    saved_attributes = ("rollouts", "last")  # what a checkpoint keeps of it
+
     def __init__(
         self,
         every: int = 10,
@@ -45,7 +48,7 @@ class SampleTable(BaseCallback):
         if every < 1 or n < 1:
             raise ValueError(f"every={every} and n={n}: SampleTable needs at least 1 of each. Raise them.")
         self.every, self.n, self.show = every, n, show
-        self.path = None if path is None else Path(path)
+        self.log_file = None if path is None else Path(path)
         self.console = console or Console()
         self.rollouts = 0
         self.last: list[dict[str, Any]] = []
@@ -85,8 +88,8 @@ class SampleTable(BaseCallback):
             self.console.print(
                 sample_table(samples, f"rollout {self.rollouts}, {self.num_timesteps:,} tokens")
             )
-        if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
+        if self.log_file is not None:
+            with self.log_file.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(plain(sample)) + "\n" for sample in samples)
         for output in self.logger.output_formats:
             if isinstance(output, TensorBoardOutputFormat):
@@ -132,6 +135,8 @@ class SaveEvery(BaseCallback):
     Unlike Stable-Baselines3's `CheckpointCallback`, which counts environment steps, it never saves in mid-rollout.
     """
 
+    saved_attributes = ("rollouts",)
+
     def __init__(self, every: int, path: str | os.PathLike[str]):
         super().__init__()
         self.every, self.path, self.rollouts = every, Path(path), 0
@@ -146,6 +151,8 @@ class SaveEvery(BaseCallback):
 
 
 class Stoppable(Protocol):
+    interruptible: bool
+
     def stop(self) -> None: ...
 
 
@@ -158,31 +165,62 @@ class SignalReceived:
         return self.number is not None
 
 
+class OutOfPatience(BaseException):
+    """Ends what did not come to its end by itself. No `except Exception` on the way takes it for an error."""
+
+
 @contextmanager
-def stop_on_signals(model: Stoppable | None = None) -> Iterator[SignalReceived]:
+def stop_on_signals(model: Stoppable | None = None, patience: float = 2.0) -> Iterator[SignalReceived]:
     """While the block runs, the first Ctrl-C or SIGTERM asks `model.stop()`, the second raises KeyboardInterrupt.
 
-    So `learn` returns at its next safe point, and what was learned can be saved:
+    So `learn` returns at its next opportunity, and what was learned can be saved:
 
         with stop_on_signals(model) as stopped:
             model.learn(100_000)
         model.save("last")  # also when stopped.number is signal.SIGTERM
 
+    A `learn` that has not returned after `patience` seconds, because it waits for a reward model or evaluates at length,
+    is ended where that does no harm, and so is the block.
+
     Without a model, ask what it yields: it is true once a signal came. Must be entered in the main thread:
     Python gives no other one its signals (ValueError).
     """
-    received = SignalReceived()
+    received, reminds = SignalReceived(), False
+    asked, over = threading.Event(), threading.Event()
+    main = threading.get_ident()
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        if received:
+        nonlocal reminds
+        if reminds:
+            reminds = False
+            if model is not None and model.interruptible:
+                raise OutOfPatience
+        elif received:
             raise KeyboardInterrupt
-        received.number = signal.Signals(number)
-        if model is not None:
-            model.stop()
+        else:
+            received.number = signal.Signals(number)
+            if model is not None:
+                model.stop()
+                asked.set()
+
+    def remind() -> None:
+        nonlocal reminds
+        asked.wait()
+        wait = patience
+        while received.number is not None and not over.wait(wait):
+            reminds, wait = True, 0.05
+            signal.pthread_kill(main, received.number)  # wakes the main thread from what it waits for
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    reminder = threading.Thread(target=remind, daemon=True)
+    reminder.start()  # now: in a handler it would not be safe
     try:
         yield received
+    except OutOfPatience:
+        pass
     finally:
+        over.set()
+        asked.set()
+        reminder.join()  # a reminder after this block would end the program
         for number, handler in before.items():
             signal.signal(number, handler)

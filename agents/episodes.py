@@ -1,6 +1,6 @@
 """Whole episodes as token sequences: what a rollout leaves behind and what the update reads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,9 @@ from torch import Tensor
 
 from agents.lm import SequenceBatch
 from reward_models import Completion
+
+# The flat arrays that the algorithm fills.
+QUANTITIES = ("values", "log_probs", "ref_log_probs", "entropies", "rewards", "advantages", "returns")
 
 
 @dataclass
@@ -136,8 +139,51 @@ class EpisodeBuffer:
         self.sampled_log_probs = np.concatenate([episode.log_probs for episode in self.episodes])
         self.episode_starts = np.zeros(len(self.actions), dtype=bool)
         self.episode_starts[self.offsets[:-1]] = True
-        for name in ("values", "log_probs", "ref_log_probs", "entropies", "rewards", "advantages", "returns"):
+        for name in QUANTITIES:
             setattr(self, name, np.zeros(len(self.actions), dtype=np.float32))
+
+    def state(self) -> dict[str, Tensor]:
+        """The rollout, once it is over, as named tensors; completions, which no update needs, are left out."""
+        arrays = {
+            "ids": np.concatenate([episode.ids for episode in self.episodes]),
+            "n_ids": np.array([len(episode.ids) for episode in self.episodes]),
+            "positions": np.concatenate([episode.positions for episode in self.episodes]),
+            "n_positions": self.lengths,
+            "sampled_log_probs": self.sampled_log_probs,
+            "given_rewards": np.concatenate([episode.rewards for episode in self.episodes]),
+            "score": np.array([episode.score for episode in self.episodes]),
+            "kl": np.array([episode.kl for episode in self.episodes]),
+            **{name: getattr(self, name) for name in QUANTITIES},
+        }
+        if self.episodes[0].legal is not None:
+            arrays["legal"] = np.concatenate([e.legal for e in self.episodes if e.legal is not None])
+        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        """Hold the rollout that ``state`` took down; completions are None."""
+        self.reset()
+        arrays = {name: tensor.numpy().copy() for name, tensor in state.items()}
+        of_ids = np.cumsum(arrays["n_ids"])[:-1]
+        of_positions = np.cumsum(arrays["n_positions"])[:-1]
+        split = {
+            name: np.split(arrays[name], of_positions)
+            for name in ("positions", "sampled_log_probs", "given_rewards", "legal")
+            if name in arrays
+        }
+        for i, ids in enumerate(np.split(arrays["ids"], of_ids)):
+            episode = Episode(
+                ids=ids,
+                positions=split["positions"][i],
+                log_probs=split["sampled_log_probs"][i],
+                rewards=split["given_rewards"][i],
+                legal=split["legal"][i] if "legal" in split else None,
+                score=float(arrays["score"][i]),
+                kl=float(arrays["kl"][i]),
+            )
+            self.episodes.append(episode)
+        self.close()
+        for name in QUANTITIES:
+            setattr(self, name, arrays[name])
 
     # --- layouts ---------------------------------------------------------------------------------------------------
 
@@ -183,15 +229,21 @@ class EpisodeBuffer:
         for start in range(0, len(order), batch_size):
             yield order[start : start + batch_size]
 
-    def minibatches(self, batch_size: int, micro_batch_size: int | None = None) -> Iterator[list[Minibatch]]:
-        """One epoch: random minibatches of ``batch_size`` whole episodes, each as a list of micro-batches.
+    def shuffled(self) -> list[int]:
+        """The numbers of all episodes in random order."""
+        return np.random.permutation(len(self.episodes)).tolist()  # noqa: NPY002  the generator that SB3 seeds
+
+    def minibatches(
+        self, batch_size: int, micro_batch_size: int | None = None, order: Sequence[int] | None = None
+    ) -> Iterator[list[Minibatch]]:
+        """Minibatches of ``batch_size`` whole episodes, each as a list of micro-batches; one epoch, or those in ``order``.
 
         A minibatch is a uniformly random set of episodes. It is cut into micro-batches of similar length, which spares
         padding and changes nothing else: every loss divides by the tokens of the whole minibatch.
         """
-        order = np.random.permutation(len(self.episodes))  # noqa: NPY002  the generator that SB3 seeds
-        for start in range(0, len(order), batch_size):
-            indices = order[start : start + batch_size]
+        numbers = np.array(self.shuffled() if order is None else order, dtype=np.int64)
+        for start in range(0, len(numbers), batch_size):
+            indices = numbers[start : start + batch_size]
             n_tokens = int(self.lengths[indices].sum())
             lengths = np.array([len(self.episodes[i].ids) for i in indices])
             yield [

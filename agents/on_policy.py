@@ -20,6 +20,7 @@ from agents.lm import LanguageModel, load_causal_lm
 from agents.losses import kl_estimate
 from agents.persistence import MAX_ENVS, CheckpointedAlgorithm
 from agents.policy import CausalLMPolicy, check_spaces
+from agents.resume import Update
 from agents.rollouts import EpisodeCollection
 
 
@@ -148,67 +149,110 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection):  # type: 
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ):
-        """Train until at least ``total_timesteps`` tokens were generated, in rollouts of ``n_episodes`` episodes."""
-        iteration = 0
-        self.stop_requested = False
+        """Train until at least ``total_timesteps`` tokens were generated, in rollouts of ``n_episodes`` episodes.
+
+        With ``reset_num_timesteps=False`` it goes on: after a ``load`` exactly as the saved run would have, after ``stop``
+        first with the update that was cut short.
+        """
+        self.stop_requested = self.torn = False
+        moment = self._loaded_moment(reset_num_timesteps)
+        if moment is not None:
+            self._resume_environment(moment)
+        elif reset_num_timesteps or self.update is None:
+            self.update, self.iteration = None, 0
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
+        self._callback = callback
         callback.on_training_start(locals(), globals())
+        if moment is not None:
+            self._resume_rest(moment, callback)
         assert self.env is not None
-        while self.num_timesteps < total_timesteps and not self.stop_requested:
-            # Before the rollout, unlike Stable-Baselines3: a schedule that falls to 0 still has the last update learn.
-            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
-            if not self.collect_rollouts(self.env, callback, self.rollout_buffer, self.n_episodes):  # type: ignore[arg-type]
-                break
-            iteration += 1
+        while (self.update is not None or self.num_timesteps < total_timesteps) and not self.stop_requested:
+            if self.update is None:
+                # Before the rollout, unlike Stable-Baselines3: a schedule that falls to 0 still has the last update learn.
+                self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+                if not self.collect_rollouts(self.env, callback, self.rollout_buffer, self.n_episodes):  # type: ignore[arg-type]
+                    break
             self.train()
-            if log_interval is not None and iteration % log_interval == 0:
-                self.dump_logs(iteration)
+            if self.update is not None:
+                break
+            self.iteration += 1
+            if log_interval is not None and self.iteration % log_interval == 0:
+                self.dump_logs(self.iteration)
+        was_cut_short = self.update is not None or self.num_timesteps < total_timesteps
+        if was_cut_short and self._moment is None:
+            self._moment = self.moment()  # before callbacks take this for the end and write their last rows
         callback.on_training_end()
         return self
 
     def stop(self) -> None:
-        """Ask ``learn`` to return at the next safe point: after a token, or between two optimiser steps."""
+        """Ask ``learn`` to return at the next opportunity: after a token, or between two optimiser steps.
+
+        What an interrupted rollout had generated is thrown away. An interrupted update is finished by the next ``learn``
+        that does not reset the count, also in another process after ``save`` and ``load``.
+        """
         self.stop_requested = True
 
     # --- the update -------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        """``n_epochs`` passes over the rollout in minibatches of ``batch_size`` episodes."""
+        """``n_epochs`` passes over the rollout in minibatches of ``batch_size`` episodes.
+
+        Where ``stop`` ends it early, ``update`` tells how far it came; else it is None afterwards.
+        """
+        self._moment = None  # from here on the model rests between any two minibatches
         self.policy.set_training_mode(True)
-        optimizer, buffer = self.policy.optimizer, self.rollout_buffer
-        self._update_learning_rate(optimizer)
-        log: defaultdict[str, list[float]] = defaultdict(list)
-        is_first = True
-        for epoch in range(self.n_epochs):
-            log["approx_kl"] = []  # the last epoch's is logged, as in Stable-Baselines3
-            for micro_batches in buffer.minibatches(self.batch_size, self.micro_batch_size):
-                optimizer.zero_grad()
-                sums: defaultdict[str, Any] = defaultdict(float)
-                for batch in micro_batches:
-                    loss, stats = self.loss(batch)
-                    loss.backward()
-                    for name, value in (stats | {"loss": loss.detach()}).items():
-                        sums[name] += value
-                for name, value in sums.items():
-                    log[name].append(float(value))
-                if is_first and self._n_updates == 0:
-                    tolerance = 1e-5 if self.policy.lm.dtype == torch.float32 else 1e-3
-                    check_first_minibatch(log["approx_kl"][0], log["clip_fraction"][0], tolerance)
-                is_first = False
-                too_far = self.target_kl is not None and log["approx_kl"][-1] > 1.5 * self.target_kl
-                if too_far or self.stop_requested:
-                    if self.verbose >= 1 and too_far:
-                        print(f"Early stopping at epoch {epoch}: approx_kl is {log['approx_kl'][-1]:.3f}")
-                    self._n_updates += 1
-                    self._record_update(log)
+        buffer, update = self.rollout_buffer, self.update or Update()
+        self.update = update
+        self._update_learning_rate(self.policy.optimizer)
+        while update.epoch < self.n_epochs:
+            if update.order is None:
+                update.order = buffer.shuffled()
+                update.log["approx_kl"] = []  # the last epoch's is logged, as in Stable-Baselines3
+            rest = update.order[update.minibatch * self.batch_size :]
+            for micro_batches in buffer.minibatches(self.batch_size, self.micro_batch_size, rest):
+                if self.stop_requested:
                     return
-                norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-                log["grad_norm"].append(float(norm))
-                optimizer.step()
+                self._learn_from(micro_batches, update)
+                if update.epoch == self.n_epochs:  # it went too far
+                    break
+            else:
+                update.epoch, update.order, update.minibatch = update.epoch + 1, None, 0
             self._n_updates += 1
-        self._record_update(log)
+        self._record_update(update.log)
+        self.update = None
+
+    def _learn_from(self, micro_batches: list[Minibatch], update: Update) -> None:
+        """One optimiser step; none, and the end of the update, where the policy has gone too far from the rollout's."""
+        optimizer, log = self.policy.optimizer, update.log
+        optimizer.zero_grad()
+        sums: defaultdict[str, Any] = defaultdict(float)
+        with self._may_be_interrupted():
+            for batch in micro_batches:
+                loss, stats = self.loss(batch)
+                loss.backward()
+                for name, value in (stats | {"loss": loss.detach()}).items():
+                    sums[name] += value
+            values = {name: float(value) for name, value in sums.items()}
+        for name, number in values.items():
+            log.setdefault(name, []).append(number)
+        if update.epoch == 0 and update.minibatch == 0:
+            log["initial_approx_kl"] = [values["approx_kl"]]  # 0, but for rounding: law 1 of every rollout
+        if self._n_updates == 0 and update.minibatch == 0:
+            tolerance = 1e-5 if self.policy.lm.dtype == torch.float32 else 1e-3
+            check_first_minibatch(values["approx_kl"], values["clip_fraction"], tolerance)
+        if self.target_kl is not None and values["approx_kl"] > 1.5 * self.target_kl:
+            if self.verbose >= 1:
+                print(f"Early stopping at epoch {update.epoch}: approx_kl is {values['approx_kl']:.3f}")
+            update.epoch = self.n_epochs
+            return
+        self.torn = True
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        log.setdefault("grad_norm", []).append(float(norm))
+        optimizer.step()
+        update.minibatch += 1
+        self.torn = False
 
     def _record_update(self, log: dict[str, list[float]]) -> None:
         for name, values in log.items():

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import (
     ConstantSchedule,
@@ -22,67 +21,92 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 from agents import checkpoint
 from agents.envs import as_vec_env
 from agents.episodes import EpisodeBuffer
-from agents.kl import KLController
 from agents.lm import LanguageModel
-from agents.packing import CheckpointError, pack_module, pack_optimizer, unpack_module, unpack_optimizer
+from agents.packing import (
+    CheckpointError,
+    pack_module,
+    pack_optimizer,
+    pack_tree,
+    unpack_module,
+    unpack_optimizer,
+    unpack_tree,
+)
 from agents.policy import CausalLMPolicy
+from agents.resume import ResumableAlgorithm
 
 MAX_ENVS = 64  # sub-environments that a single environment is turned into, at most
 
 
-class CheckpointedAlgorithm(BaseAlgorithm):
+class CheckpointedAlgorithm(ResumableAlgorithm):
     """``save``, ``load``, ``set_parameters`` and ``set_env`` of the text algorithms, under Stable-Baselines3's signatures.
 
-    A checkpoint holds the weights of policy, critic and reference, the optimiser, the settings and the counters. Loading
-    one executes nothing that is in it: a doctored or truncated file raises ``CheckpointError``.
+    A checkpoint holds the weights of policy, critic and reference, the optimiser, the settings, and the moment at which it
+    was saved (see ``agents.resume``). Loading one executes nothing that is in it: a doctored or truncated file raises
+    ``CheckpointError``.
     """
 
     policy: CausalLMPolicy
     reference: LanguageModel
     reference_model: Any
-    rollout_buffer: EpisodeBuffer
-    kl_controller: KLController
     n_episodes: int
+    _n_envs_saved: int | None = None
 
     # Attributes that are saved as they are; an algorithm adds its own.
     saved_attributes: tuple[str, ...] = (
         "n_episodes", "batch_size", "micro_batch_size", "n_epochs", "max_grad_norm", "gamma", "gae_lambda", "ent_coef",
         "vf_coef", "kl_estimator", "missing_eos_penalty", "score_clip", "target_kl", "verbose", "seed", "tensorboard_log",
-        "num_timesteps", "_total_timesteps", "_num_timesteps_at_start", "_n_updates", "_current_progress_remaining",
         "_stats_window_size",
     )  # fmt: skip
     saved_schedules: tuple[str, ...] = ("learning_rate",)
 
-    def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
+    def save(self, path: Any, exclude: Any = None, include: Any = None, resume: bool = True) -> None:
         """Write a checkpoint, atomically: the file at ``path`` (".zip" may be left out) is the old or the new one.
 
-        ``exclude`` and ``include`` are accepted for Stable-Baselines3's sake; what is saved is fixed.
+        Args:
+            path: a path, or a binary file.
+            exclude, include: accepted for Stable-Baselines3's sake; what is saved is fixed.
+            resume: whether training is to go on from it exactly (``learn`` says how). Without, optimiser, random numbers and
+                the like are left out: a third of the size, enough to predict or to begin another training.
+
+        Called during a rollout, by a callback say, it saves the run as it was before that rollout, which is then generated
+        again: ``num_timesteps`` is that of then.
         """
-        lm, reference = self.policy.lm.model, self.reference.model
-        optimizer, optimizer_tensors = pack_optimizer(self.policy.optimizer)
+        moment = self._moment_to_save() if resume else None
+        counters = moment["counters"] if moment else {name: getattr(self, name) for name in self.counters}
+        kl_controller = moment["kl_controller"] if moment else vars(self.kl_controller)
+        lm, reference = self.policy.lm, self.reference
         settings = {
             "algorithm": type(self).__name__,
-            "attributes": {name: _plain(name, getattr(self, name)) for name in self.saved_attributes},
+            "attributes": {
+                name: _plain(name, value)
+                for name, value in [
+                    *((n, getattr(self, n)) for n in self.saved_attributes),
+                    *counters.items(),
+                ]
+            },
             "schedules": {
                 name: _schedule_to_json(name, getattr(self, name), self._current_progress_remaining)
                 for name in self.saved_schedules
             },
-            "kl_controller": vars(self.kl_controller),
+            "kl_controller": kl_controller,
             "policy_kwargs": _json_only({k: v for k, v in self.policy_kwargs.items() if k != "model"}),
             "spaces": {
                 "max_length": self.observation_space["input_ids"].shape[0],  # type: ignore[index]
                 "vocab_size": int(self.action_space.n),  # type: ignore[attr-defined]
             },
+            "n_envs": None if self.env is None else self.n_envs,
             "model": _architecture(lm),
             "reference": _architecture(reference) if self.reference_model is not None else None,
-            "optimizer": optimizer,
         }
         members = {
             "settings.json": settings,
             "policy.safetensors": pack_module(self.policy),
-            "reference.safetensors": pack_module(reference),
-            "optimizer.safetensors": optimizer_tensors,
+            "reference.safetensors": pack_module(reference.model),
         }
+        if resume:
+            settings["optimizer"], members["optimizer.safetensors"] = pack_optimizer(self.policy.optimizer)
+        if moment:
+            members["moment.json"], members["moment.safetensors"] = pack_tree(moment)
         checkpoint.write(path, members)
 
     @classmethod
@@ -119,10 +143,18 @@ class CheckpointedAlgorithm(BaseAlgorithm):
                     f"This is a checkpoint of {settings['algorithm']}, not of {cls.__name__}: in {path}. "
                     f"Load it with {settings['algorithm']}.load."
                 )
-            model = cls._from_settings(settings, env, device, (custom_objects or {}) | kwargs)
+            overrides = (custom_objects or {}) | kwargs
+            model = cls._from_settings(settings, env, device, overrides)
             unpack_module(model.policy, members["policy.safetensors"])
             unpack_module(model.reference.model, members["reference.safetensors"])
-            unpack_optimizer(model.policy.optimizer, settings["optimizer"], members["optimizer.safetensors"])
+            if "optimizer.safetensors" in members:
+                unpack_optimizer(
+                    model.policy.optimizer, settings["optimizer"], members["optimizer.safetensors"]
+                )
+            if "moment.json" in members:
+                model._take_up(unpack_tree(members["moment.json"], members["moment.safetensors"]))
+                if "seed" in overrides:
+                    model.set_random_seed(model.seed)
         except (KeyError, TypeError) as error:
             raise CheckpointError(
                 f"The checkpoint lacks something ({error!r}): in {path}. It was not written by this library's save; "
@@ -139,7 +171,8 @@ class CheckpointedAlgorithm(BaseAlgorithm):
         )
         action_space = spaces.Discrete(vocab_size)
         if env is not None:
-            env = as_vec_env(env, min(settings["attributes"]["n_episodes"], MAX_ENVS))
+            n_envs = settings.get("n_envs") or min(settings["attributes"]["n_episodes"], MAX_ENVS)
+            env = as_vec_env(env, n_envs)
             check_for_correct_spaces(env, observation_space, action_space)
         model = cls(policy="CausalLMPolicy", env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
         model.observation_space, model.action_space = observation_space, action_space
@@ -148,6 +181,7 @@ class CheckpointedAlgorithm(BaseAlgorithm):
         vars(model.kl_controller).update(settings["kl_controller"])
         if settings["reference"] is not None:
             model.reference_model = _build(settings["reference"])
+        model._n_envs_saved = settings.get("n_envs")
         model.policy_kwargs = settings["policy_kwargs"] | {"model": _build(settings["model"])}
         model.__dict__.update(overrides)
         model._setup_model()
@@ -155,20 +189,23 @@ class CheckpointedAlgorithm(BaseAlgorithm):
 
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto") -> None:
         """As Stable-Baselines3's: parameters from ``get_parameters``, or from a checkpoint, which is read without pickle."""
+        self._forget_moment()
         if isinstance(load_path_or_dict, dict):
             super().set_parameters(load_path_or_dict, exact_match, device)
             return
         members = checkpoint.read(load_path_or_dict)
         unpack_module(self.policy, members["policy.safetensors"])
-        unpack_optimizer(
-            self.policy.optimizer, members["settings.json"]["optimizer"], members["optimizer.safetensors"]
-        )
+        if "optimizer.safetensors" in members:
+            unpack_optimizer(
+                self.policy.optimizer, members["settings.json"]["optimizer"], members["optimizer.safetensors"]
+            )
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """As Stable-Baselines3's; the number of sub-environments may differ."""
-        env = as_vec_env(env, min(self.n_episodes, MAX_ENVS))
+        env = as_vec_env(env, self._n_envs_saved or min(self.n_episodes, MAX_ENVS))
         self.n_envs = env.num_envs
         super().set_env(env, force_reset)
+        self._forget_moment(but_loaded=True)
         buffer = self.rollout_buffer
         self.rollout_buffer = EpisodeBuffer(self.n_envs, buffer.max_length, buffer.vocab_size, self.device)
 
@@ -179,18 +216,26 @@ class CheckpointedAlgorithm(BaseAlgorithm):
         self.policy.save_pretrained(folder, tokenizer)
 
 
-def _architecture(model: PreTrainedModel) -> dict[str, Any]:
+def _architecture(lm: LanguageModel) -> dict[str, Any]:
+    model = lm.model
     generation = model.generation_config
     return {
         "config": model.config.to_dict(),
+        # The configuration's own JSON leaves it out, and another one gives other sums.
+        "attention": None
+        if lm.attention_written_out
+        else getattr(model.config, "_attn_implementation", None),
         "generation_config": None if generation is None else generation.to_dict(),
     }
 
 
 def _build(architecture: dict[str, Any]) -> PreTrainedModel:
     config = dict(architecture["config"])
+    attention = architecture.get("attention")
     model = AutoModelForCausalLM.from_config(
-        AutoConfig.for_model(config.pop("model_type"), **config), dtype=torch.float32
+        AutoConfig.for_model(config.pop("model_type"), **config),
+        dtype=torch.float32,
+        attn_implementation=attention if attention in ("eager", "sdpa") else None,
     )
     if architecture["generation_config"] is not None:
         model.generation_config = GenerationConfig.from_dict(architecture["generation_config"])

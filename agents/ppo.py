@@ -188,6 +188,8 @@ class TextPPO(OnPolicyTextAlgorithm):
     def train(self) -> None:
         """Update policy and critic from the last rollout."""
         super().train()
+        if self.update is not None:  # it was cut short
+            return
         clip_range, clip_range_vf = self._clip_ranges()
         self.logger.record("train/clip_range", clip_range)
         if clip_range_vf is not None:

@@ -18,6 +18,7 @@ from agents.kl import KLController
 from agents.lm import LanguageModel, kept_casts
 from agents.losses import kl_estimate
 from agents.policy import CausalLMPolicy, entropy, right_padded
+from agents.resume import ResumableAlgorithm
 from agents.slots import LeftPaddedBatch, Slots
 from text_envs.sb3 import TextVecEnv
 
@@ -26,7 +27,7 @@ REST = -1  # the action of a row that is not to move
 REFILL_GROUP = 8
 
 
-class EpisodeCollection(OnPolicyAlgorithm):
+class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
     """``collect_rollouts`` for text: a rollout is a number of complete episodes, scored in one batch."""
 
     policy: CausalLMPolicy  # type: ignore[assignment]
@@ -54,6 +55,13 @@ class EpisodeCollection(OnPolicyAlgorithm):
         Sub-environments whose turn is over rest, so no token is generated that is not used. Returns False if the callback
         or ``stop`` ended it early.
         """
+        self._moment, self.update = self.moment(), None
+        with self._may_be_interrupted():
+            return self._collect(env, callback, rollout_buffer, n_rollout_steps)
+
+    def _collect(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: EpisodeBuffer, n_rollout_steps: int
+    ) -> bool:
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
         # An attribute, for callbacks would keep a local name, and with it the cache, through the update.
@@ -168,8 +176,7 @@ class EpisodeCollection(OnPolicyAlgorithm):
         self.logger.record("objective/scores_std", float(scores.std()))
         self.logger.record("objective/entropy", float(buffer.entropies.mean()))
         assert self.env is not None
-        counts = common_attribute(self.env, "reward_counts", {})
-        for name, count in counts.items():
+        for name, count in self._reward_counts().items():
             self.logger.record(f"reward_model/{name}", count)
 
 
@@ -184,3 +191,4 @@ def deferred_scores(env: VecEnv) -> Iterator[Callable[[], Iterable[float]]]:
         yield env.collect_scores
     finally:
         env.defer_scores = before
+        env.discard_scores()  # of a rollout that was cut short

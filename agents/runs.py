@@ -1,6 +1,6 @@
 """The run folder: everything a training run leaves behind, each file under its one name.
 
-config.yaml      the arguments; `rlhf ppo --config config.yaml` repeats the run
+config.yaml      the arguments; `rlhf ppo --config config.yaml` repeats the run, with --resume it goes on with it
 metrics.jsonl    one JSON object per update
 samples.jsonl    one JSON object per sampled prompt and response
 tensorboard/     the same as TensorBoard events
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import time
@@ -23,6 +24,7 @@ from typing import Any, ClassVar, TextIO
 
 import numpy as np
 import torch
+import yaml
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat, filter_excluded_keys
 
 from reward_models.files import replacing
@@ -37,6 +39,10 @@ _OURS = (
     "policy",
     "result.json",
 )
+# Settings that a run may go on with otherwise: they change nothing that it learns.
+_FREE = {"out", "overwrite", "resume", "device", "threads", "tensorboard", "checkpoint_every"}
+# What a write leaves behind that was killed (`reward_models.files.replacing`).
+_LITTER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 class RunFolder:
@@ -45,24 +51,72 @@ class RunFolder:
     Args:
         path: the folder. It must be new or empty, so that no earlier run is lost by accident.
         overwrite: a run that lies there already is removed by `start`: the files named above, nothing else.
+        resume: a run that lies there already is gone on with.
+
+    Attributes:
+        resumes: there is a checkpoint to go on from, and it is asked for.
 
     Raises:
-        FileExistsError: the folder has files in it and `overwrite` is false.
+        FileExistsError: the folder has files in it, and neither `overwrite` nor, with a run in it, `resume` is true.
         NotADirectoryError: the path is a file.
+        ValueError: both are true.
     """
 
-    def __init__(self, path: str | os.PathLike[str], overwrite: bool = False):
+    def __init__(self, path: str | os.PathLike[str], overwrite: bool = False, resume: bool = False):
         self.path = Path(path)
+        if overwrite and resume:
+            raise ValueError("--overwrite begins anew and --resume goes on: say one of them.")
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"{self.path} is a file: the run needs a folder. Name another one.")
-        if self.path.is_dir() and any(self.path.iterdir()) and not overwrite:
+        has_run = resume and self.config.is_file()
+        if (
+            self.path.is_dir()
+            and not overwrite
+            and not has_run
+            and any(map(self._counts, self.path.iterdir()))
+        ):
             raise FileExistsError(
-                f"The folder {self.path} is not empty: its run would be lost. "
+                f"The folder {self.path} is not empty, and holds no run to go on with. Name another folder."
+                if resume
+                else f"The folder {self.path} is not empty: its run would be lost. "
                 "Name another folder, or say --overwrite."
+            )
+        self._has_run = has_run
+        self.resumes = has_run and self.last_checkpoint.is_file()
+
+    @staticmethod
+    def _counts(path: Path) -> bool:
+        return not _LITTER.fullmatch(path.name)
+
+    def check(self, config: str) -> None:
+        """Make sure that a run which is gone on with has the settings that it began with.
+
+        Raises:
+            ValueError: naming those that differ.
+        """
+        if not self._has_run:
+            return
+        old, new = (yaml.safe_load(text) or {} for text in (self.config.read_text(), config))
+        changes = [
+            f"{name} was {json.dumps(old.get(name))} and is {json.dumps(new.get(name))}"
+            for name in dict.fromkeys([*old, *new])
+            if name not in _FREE and old.get(name) != new.get(name)
+        ]
+        if changes:
+            raise ValueError(
+                f"The run in {self.path} began with other settings: {'; '.join(changes)}. Go on with those "
+                f"(--config {self.config} --resume), or name another folder."
             )
 
     def start(self, config: str) -> None:
-        """Make the folder, without an earlier run's files, and write config.yaml."""
+        """Make the folder and write config.yaml, without an earlier run's files; where it resumes, these stay."""
+        for folder in (self.path, self.checkpoints):
+            for path in folder.glob(".*.tmp"):
+                if not self._counts(path):
+                    path.unlink()
+        if self.resumes:
+            self.result.unlink(missing_ok=True)
+            return
         for name in _OURS:
             target = self.path / name
             if target.is_dir() and not target.is_symlink():
@@ -72,6 +126,10 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with replacing(self.config) as file:
             file.write(config.encode())
+
+    def is_finished(self) -> bool:
+        """Whether the run came to its own end, and all its files are written."""
+        return self.result.is_file() and json.loads(self.result.read_text()).get("stopped_by") is None
 
     config = property(lambda self: self.path / "config.yaml")
     metrics = property(lambda self: self.path / "metrics.jsonl")
@@ -92,34 +150,48 @@ class RunFolder:
         with replacing(self.result) as file:
             file.write(text.encode())
 
-    def logger(self, *more: KVWriter, tensorboard: bool = True) -> Logger:
-        """A Stable-Baselines3 logger that writes metrics.jsonl, TensorBoard events and what else is given."""
+    def logger(self, *more: KVWriter, tensorboard: bool = True, step: int = 0) -> Logger:
+        """A Stable-Baselines3 logger that writes metrics.jsonl, TensorBoard events and what else is given.
+
+        Args:
+            step: where the run goes on; TensorBoard then hides the events after it, which are to come once more.
+        """
         formats: list[KVWriter] = [MetricsWriter(self.metrics), *more]
         if tensorboard:
-            formats.append(TensorBoardOutputFormat(str(self.tensorboard)))
+            board = TensorBoardOutputFormat(str(self.tensorboard))
+            if step:
+                board.writer.close()
+                board.writer = type(board.writer)(str(self.tensorboard), purge_step=step + 1)
+            formats.append(board)
         return Logger(str(self.path), formats)
 
 
 class MetricsWriter(KVWriter):
     """Appends one JSON object per dump of Stable-Baselines3's logger to a file, each line flushed at once.
 
-    Every line has `num_timesteps`, `n_updates` and `wall_time` (seconds since the writer was made), then each
-    logged number under its own name; NaN and infinities are null. What is not a number is left out.
+    Every line has `num_timesteps`, `n_updates` and `wall_time` (seconds since the writer was made, after those of the file's
+    last line), then each logged number under its own name; NaN and infinities are null. What is not a number is left out.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
+        self.log_file = Path(path)
         self.file = open(path, "a", encoding="utf-8")  # noqa: SIM115  closed by close()
         self.start = time.perf_counter()
+        self.earlier: float | None = (
+            None  # not before the first line is written: until then the file may be cut
+        )
 
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
         logged = filter_excluded_keys(key_values, key_excluded, "json")
         numbers = {key: number(value) for key, value in logged.items()}
+        if self.earlier is None:
+            self.earlier = last_wall_time(self.log_file)
         row = {
             "num_timesteps": step,
             "n_updates": numbers.get("train/n_updates"),
-            "wall_time": round(time.perf_counter() - self.start, 3),
+            "wall_time": round(self.earlier + time.perf_counter() - self.start, 3),
             **{key: value for key, value in numbers.items() if value is not None},
         }
         self.file.write(json.dumps(plain(row), allow_nan=False) + "\n")
@@ -134,14 +206,17 @@ class Progress(KVWriter):
 
     Args:
         total_timesteps: tokens that `learn` was asked for; the share done and the time left follow from it.
+        begin: tokens that were generated already.
         seconds: least time between two lines; the first line and the last one always come.
         file: where to write; None is standard error.
     """
 
     shown: ClassVar = {"objective/scores": "score", "objective/kl": "KL", "rollout/ep_len_mean": "length"}
 
-    def __init__(self, total_timesteps: int, seconds: float = 2.0, file: TextIO | None = None):
-        self.total, self.seconds, self.file = total_timesteps, seconds, file or sys.stderr
+    def __init__(
+        self, total_timesteps: int, begin: int = 0, seconds: float = 2.0, file: TextIO | None = None
+    ):
+        self.total, self.begin, self.seconds, self.file = total_timesteps, begin, seconds, file or sys.stderr
         self.start = time.perf_counter()
         self.said = -math.inf
         self.pending: str | None = None
@@ -165,12 +240,24 @@ class Progress(KVWriter):
 
     def _line(self, values: Mapping[str, Any], step: int, elapsed: float) -> str:
         done = min(step / self.total, 1.0) if self.total else 1.0
-        parts = [f"update {self.count:>4}", f"{done:>4.0%} of {self.total:,} tokens"]
+        parts = [
+            f"update {values.get('time/iterations', self.count):>4}",
+            f"{done:>4.0%} of {self.total:,} tokens",
+        ]
         parts += [f"{name} {values[key]:z.2f}" for key, name in self.shown.items() if key in values]
-        left = elapsed * (1 - done) / done if done else math.nan
-        parts.append(f"{step / max(elapsed, 1e-9):,.0f} tokens/s")
+        speed = (step - self.begin) / max(elapsed, 1e-9)
+        left = (self.total - step) / speed if speed else math.nan
+        parts.append(f"{speed:,.0f} tokens/s")
         parts.append(f"{clock(elapsed)} + {clock(left)} to go" if done < 1 else clock(elapsed))
         return "   ".join(parts)
+
+
+def last_wall_time(metrics: str | os.PathLike[str]) -> float:
+    """Seconds, by the last whole line of a metrics.jsonl; 0 where there is none."""
+    with open(metrics, "rb") as file:
+        lines = file.read().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith(b"\n")]
+    return float(json.loads(whole[-1])["wall_time"]) if whole else 0.0
 
 
 def number(value: Any) -> float | int | None:

@@ -4,6 +4,8 @@ import io
 import json
 import os
 import signal
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -87,6 +89,7 @@ def test_no_samples_to_show_is_an_error():
 
 class Model:
     stops = 0
+    interruptible = False
 
     def stop(self):
         self.stops += 1
@@ -108,6 +111,34 @@ def test_the_second_ctrl_c_interrupts():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
     assert model.stops == 1
+
+
+def test_what_waits_longer_than_patience_is_interrupted():
+    model = Model()
+    model.interruptible = True
+    with stop_on_signals(model, patience=0.01) as stopped:
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(3600)
+    assert stopped.number == signal.SIGTERM and model.stops == 1
+
+
+def test_it_is_interrupted_only_where_that_does_no_harm():
+    model, done = Model(), []
+    with stop_on_signals(model, patience=0.01):
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        done.append("optimiser step")
+        model.interruptible = True
+        time.sleep(3600)
+        done.append("never")
+    assert done == ["optimiser step"]
+
+
+def test_errors_pass_and_the_handlers_are_restored():
+    before, n_threads = signal.getsignal(signal.SIGTERM), threading.active_count()
+    with pytest.raises(ZeroDivisionError), stop_on_signals(Model()):
+        1 / 0  # noqa: B018
+    assert signal.getsignal(signal.SIGTERM) == before and threading.active_count() == n_threads
 
 
 def test_the_model_is_saved_between_rollouts(tmp_path):
