@@ -1,5 +1,6 @@
 """What `rlhf sft`, `rlhf ppo` and `rlhf generate` do. The options are those of `agents.cli`."""
 
+import contextlib
 import json
 import os
 import sys
@@ -20,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 from agents.callbacks import SampleTable, SaveEvery, SignalReceived, stop_on_signals, visible
 from agents.generation import complete, policy_for
 from agents.ppo import TextPPO
-from agents.runs import Progress, RunFolder
+from agents.runs import Progress, RunFolder, last_wall_time
 from agents.sft import finetune
 from text_envs import TextGenerationEnv
 from text_envs.task import TextTask
@@ -75,21 +76,28 @@ def sft(options: Namespace, config: str) -> int:
 def ppo(options: Namespace, config: str) -> int:
     """`rlhf ppo`: returns the exit status."""
     set_up(options)
-    run = RunFolder(options.out, options.overwrite)
-    model = make_ppo(options)
+    run = RunFolder(options.out, options.overwrite, options.resume)
+    run.check(config)
+    if options.resume and run.is_finished():
+        print(f"The run in {run.path} is finished; nothing is left to do.")
+        return 0
+    model = load_ppo(options, run.last_checkpoint) if run.resumes else make_ppo(options)
     run.start(config)
-    model.set_logger(run.logger(Progress(options.total_timesteps), tensorboard=options.tensorboard))
+    progress = Progress(options.total_timesteps, model.num_timesteps)
+    model.set_logger(run.logger(progress, tensorboard=options.tensorboard, step=model.num_timesteps))
+    earlier = last_wall_time(run.metrics)
     stopped, seconds = train(model, options.total_timesteps, callbacks(options, run), run.last_checkpoint)
     model.save_pretrained(run.policy)
-    result = {"command": "ppo", **summary(run.metrics), "seconds": seconds, "policy": "policy"}
+    result = {"command": "ppo", **summary(run.metrics), "seconds": earlier + seconds, "policy": "policy"}
     run.write_result(result | {"stopped_by": stopped.number.name if stopped.number else None})
     if result["updates"]:
         first, final = result["scores"]["first"], result["scores"]["last"]
         print(
-            f"score {first:.3f} -> {final:.3f}, KL {result['kl']:.2f} nats per reply, {seconds:.0f} s; run folder {run.path}"
+            f"score {first:.3f} -> {final:.3f}, KL {result['kl']:.2f} nats per reply, {result['seconds']:.0f} s; "
+            f"run folder {run.path}"
         )
     return exit_status(
-        stopped, f"what was learned is in {run.last_checkpoint}: TextPPO.load goes on from it."
+        stopped, f"what was learned is in {run.last_checkpoint}; the same command with --resume goes on."
     )
 
 
@@ -192,6 +200,11 @@ def make_ppo(options: Namespace) -> TextPPO:
     )
 
 
+def load_ppo(options: Namespace, checkpoint: Path) -> TextPPO:
+    """The algorithm as a checkpoint of a run with these options holds it, with its environment."""
+    return TextPPO.load(checkpoint, env=make_env(options), device=options.device)
+
+
 def callbacks(options: Namespace, run: RunFolder) -> list[BaseCallback]:
     """The callbacks that the options ask for."""
     chosen: list[BaseCallback] = []
@@ -207,7 +220,9 @@ def callbacks(options: Namespace, run: RunFolder) -> list[BaseCallback]:
 def train(
     model: TextPPO, total_timesteps: int, callback: list[BaseCallback], last: Path
 ) -> tuple[SignalReceived, float]:
-    """`model.learn`, ended in order by Ctrl-C and SIGTERM; whatever happens, what was learned is saved to `last`.
+    """Train until `total_timesteps` tokens were generated; whatever happens, a checkpoint to go on from is saved to `last`.
+
+    A loaded model goes on where it was. Ctrl-C and SIGTERM end it in order.
 
     Returns:
         The signal that ended it, if one did; seconds.
@@ -216,15 +231,21 @@ def train(
     last.parent.mkdir(exist_ok=True)
     try:
         with stop_on_signals(model) as stopped:
-            model.learn(total_timesteps, callback=callback)
-            seconds = time.perf_counter() - started
-            model.save(last)  # inside the block: a second SIGTERM must not cut the writing short
+            if model.is_loaded:
+                model.learn(total_timesteps - model.num_timesteps, callback, reset_num_timesteps=False)
+            else:
+                model.learn(total_timesteps, callback)
     except Exception:
-        model.save(last)
+        if not model.torn:
+            with contextlib.suppress(OSError):  # the disk is full, perhaps; what was wrong first is told
+                model.save(last)
         raise
     finally:
         model.logger.close()
-    return stopped, seconds
+    seconds = time.perf_counter() - started
+    with stop_on_signals() as late:  # a signal must not cut the writing short
+        model.save(last)
+    return stopped if stopped else late, seconds
 
 
 def summary(metrics: Path) -> dict[str, Any]:

@@ -129,6 +129,7 @@ def ppo_parser() -> ArgumentParser:
         type=PositiveFloat | None,
         default=10.0,
         help="scores are clipped to plus or minus this",
+    add_flag(parser, "--resume", "go on with the run in the folder, exactly; begin it where there is none")
     )
     add("--clip-range", type=PositiveFloat, default=0.2, help="of the probability ratio")
     add("--gamma", type=ClosedUnitInterval, default=1.0, help="discount")
