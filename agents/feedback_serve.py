@@ -31,7 +31,8 @@ def serve(options: Namespace, config: str) -> int:
             f"--public http://{socket.gethostname()}:{options.port}: they then need personal links."
         )
     with FeedbackStore(options.db) as store, listen(options.host, options.port) as listener:
-        app = create_app(store, public_url=options.public, rater=options.rater, columns=options.columns)
+        columns = [options.columns] if isinstance(options.columns, str) else options.columns
+        app = create_app(store, public_url=options.public, rater=options.rater, columns=columns)
         _announce(store, options.public, listener)
         server = uvicorn.Server(
             uvicorn.Config(app, access_log=False, log_level="warning", server_header=False, lifespan="off")

@@ -30,9 +30,9 @@ def serve_parser() -> ArgumentParser:
     add("--rater", type=str, default="", help="who rates, on this machine; default: the page asks")
     add(
         "--columns",
-        type=list[str],
+        type=list[str] | str,
         default=[],
-        help="fields of the prompts that raters see, such as [reference]; default: none, because they may tell the model",
+        help="field of the prompts that raters see, or JSON list of fields; others stay hidden: they may tell the model",
     )
     return parser
 

@@ -232,6 +232,12 @@ addEventListener("pagehide", () => draft?.save(true));
 shortcuts.checked = kept("keys") !== "off";
 shortcuts.addEventListener("change", () => keep("keys", shortcuts.checked ? null : "off"));
 
+// Guidelines open by themselves until this browser has seen them, and again when they have changed.
+const guidelines = document.getElementById("guidelines");
+const written = guidelines.querySelector(".text")?.textContent;
+guidelines.addEventListener("close", () => keep("guidelines", written ?? null));
+if (written && kept("guidelines") !== written) guidelines.showModal();
+
 // An answer that an earlier page could not send goes first.
 const left = outbox.left();
 if (left) send(left.path, left.body, null, "Saved what was left to send.");

@@ -14,6 +14,7 @@ ANSWER_ALL = """async ([kind, key]) => {
   const task = () => document.querySelector(".task");
   const strangers = [];
   let pages = 0;
+  document.querySelector("dialog[open]")?.close();
   while (!task()) await pause();
   while (task().dataset.kind === kind) {
     pages += 1;
@@ -81,7 +82,8 @@ def test_none_runs_for_raters(store, chromium):
         page.keyboard.press("g")
         assert page.get_by_role("dialog").inner_text().count("alert(1)") >= 80
         assert page.evaluate("window.pwned") is None
-    assert len({vote.reason for vote in store.votes() if vote.kind == "comparison"}) == 100
+    reasons = {vote.reason for vote in store.votes() if vote.kind == "comparison"}
+    assert len(reasons) == 99  # two differ by a line break alone, which a field of one line leaves out
 
 
 def test_none_runs_for_the_organiser_nor_in_links_nor_in_errors(store, chromium):
