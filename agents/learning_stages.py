@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from reward_models.calibration import calibrate
 from rich.console import Console
 from stable_baselines3.common.utils import LinearSchedule
 from transformers import AutoConfig
@@ -20,6 +19,7 @@ from agents.sft import finetune
 from agents.stages import Stopped
 from agents.world import World
 from reward_models import Completion, RewardModel, make, score
+from reward_models.calibration import calibrate
 from reward_models.evaluation import comparisons_of, evaluate
 from reward_models.learning import train as train_reward
 from reward_models.preferences import Comparison, Ranking
@@ -121,32 +121,41 @@ def agreement(reward: RewardModel, judge: RewardModel, records: Sequence[Any]) -
 def improve(
     world: World, settings: LoopSettings, folder: Path, policy: Path, reference: Path, reward: Any, seed: int
 ) -> dict[str, Any]:
-    """Stage 3: PPO from `policy` against `reward`, kept near `reference`. The folder becomes a run folder of PPO."""
-    wanted = settings.ppo
-    run = RunFolder(folder, overwrite=True)
-    model = TextPPO(
-        "CausalLMPolicy",
-        world.make_env(reward),
-        learning_rate=None
-        if wanted.learning_rate is None
-        else LinearSchedule(wanted.learning_rate, 0.0, 1.0),
-        n_episodes=wanted.n_episodes,
-        batch_size=wanted.batch_size,
-        n_epochs=wanted.n_epochs,
-        kl_coef=wanted.kl_coef,
-        kl_target=wanted.kl_target,
-        missing_eos_penalty=wanted.missing_eos_penalty,
-        reference_model=None if reference == policy else str(reference),
-        policy_kwargs={"model": str(policy)},
-        seed=seed,
-        device=settings.device,
-    )
-    run.start("")
-    model.set_logger(run.logger(Progress(wanted.total_timesteps)))
-    samples = SampleTable(every=25, n=1, path=run.samples, console=Console(stderr=True))
-    saving = SaveEvery(wanted.checkpoint_every, run.last_checkpoint)
-    stopped, _ = train(model, wanted.total_timesteps, [samples, saving], run.last_checkpoint)
+    """Stage 3: PPO from `policy` against `reward`, kept near `reference`. The folder becomes a run folder of PPO.
+
+    Where an earlier attempt left a checkpoint, it goes on from there.
+    """
+    wanted, env = settings.ppo, world.make_env(reward)
+    run = RunFolder(folder, resume=True)
+    if run.resumes:
+        model = TextPPO.load(run.last_checkpoint, env=env, device=settings.device)
+    else:
+        model = TextPPO(
+            "CausalLMPolicy",
+            env,
+            learning_rate=None
+            if wanted.learning_rate is None
+            else LinearSchedule(wanted.learning_rate, 0.0, 1.0),
+            n_episodes=wanted.n_episodes,
+            batch_size=wanted.batch_size,
+            n_epochs=wanted.n_epochs,
+            kl_coef=wanted.kl_coef,
+            kl_target=wanted.kl_target,
+            missing_eos_penalty=wanted.missing_eos_penalty,
+            reference_model=None if reference == policy else str(reference),
+            policy_kwargs={"model": str(policy)},
+            seed=seed,
+            device=settings.device,
+        )
+    run.start("# A stage of `rlhf loop`, whose config.yaml says all.\n")
+    progress = Progress(wanted.total_timesteps, model.num_timesteps)
+    model.set_logger(run.logger(progress, step=model.num_timesteps))
+    callbacks = [
+        SampleTable(every=25, n=1, path=run.samples, console=Console(stderr=True)),
+        SaveEvery(wanted.checkpoint_every, run.last_checkpoint),
+    ]
+    stopped, _ = train(model, wanted.total_timesteps, callbacks, run.last_checkpoint)
     if stopped:
-        raise Stopped
+        raise Stopped(stopped.number)
     model.save_pretrained(run.policy)
     return summary(run.metrics)

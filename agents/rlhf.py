@@ -105,16 +105,22 @@ class Loop:
         self._start()
         store = FeedbackStore(self.folder / "feedback.db")
         with stop_on_signals() as self.stopped, store as self.store, no_progress_bars():
-            policy = self._fine_tune()
-            self._evaluate(SFT_EVALUATE, policy, [])
-            rewards: list[Path] = []
-            for number in range(1, settings.rounds + 1):
-                name = f"round-{number}"
-                rewards = self._reward(name, number, policy, rewards)
-                policy = self._improve(name, number, policy, rewards)
-                self._evaluate(f"{name}/evaluate", policy, rewards)
-            result = self._conclude(policy, rewards)
-        return result
+            try:
+                return self._rounds()
+            except Stopped as stopped:
+                self.stopped.number = self.stopped.number or next(iter(stopped.args), None)
+                raise
+
+    def _rounds(self) -> dict[str, Any]:
+        policy = self._fine_tune()
+        self._evaluate(SFT_EVALUATE, policy, [])
+        rewards: list[Path] = []
+        for number in range(1, self.settings.rounds + 1):
+            name = f"round-{number}"
+            rewards = self._reward(name, number, policy, rewards)
+            policy = self._improve(name, number, policy, rewards)
+            self._evaluate(f"{name}/evaluate", policy, rewards)
+        return self._conclude(policy, rewards)
 
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

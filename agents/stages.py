@@ -20,7 +20,7 @@ from text_envs.task import TextTask
 
 
 class Stopped(Exception):
-    """Ctrl-C or SIGTERM ended a stage; what is there, the next run goes on from."""
+    """Ctrl-C or SIGTERM ended a stage; what is there, the next run goes on from. May hold the signal's number."""
 
 
 def answer(
