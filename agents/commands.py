@@ -1,4 +1,4 @@
-"""What `rlhf sft`, `rlhf ppo` and `rlhf generate` do. The options are those of `agents.cli`."""
+"""What `rlhf ppo` and `rlhf generate` do, and what all commands share. The options are those of `agents.cli`."""
 
 import contextlib
 import json
@@ -22,7 +22,6 @@ from agents.callbacks import SampleTable, SaveEvery, SignalReceived, stop_on_sig
 from agents.generation import complete, policy_for
 from agents.ppo import TextPPO
 from agents.runs import Progress, RunFolder, last_wall_time
-from agents.sft import finetune
 from text_envs import TextGenerationEnv
 from text_envs.task import TextTask
 
@@ -42,35 +41,6 @@ def set_up(options: Namespace) -> None:
         torch.set_num_threads(options.threads)
     transformers_logging.disable_progress_bar()
     options.device = usable_device(options.device)
-
-
-def sft(options: Namespace, config: str) -> int:
-    """`rlhf sft`: returns the exit status."""
-    set_up(options)
-    check_model(options.model)
-    run = RunFolder(options.out, options.overwrite)
-    renamed = {"out": "output_dir", "demos": "demonstrations", "eval_demos": "eval_demonstrations"}
-    arguments = {renamed.get(name, name): value for name, value in vars(options).items()}
-    for name in ("overwrite", "threads"):
-        arguments.pop(name)
-    with stop_on_signals() as stopped:
-        result = finetune(**arguments, should_stop=lambda: bool(stopped))
-    run.start(config)
-    run.write_result(
-        {
-            "command": "sft",
-            "train_loss": result.train_loss,
-            "held_out_loss": result.held_out_loss,
-            "steps": result.steps,
-            "examples": result.examples,
-            "overlong": result.overlong,
-            "seconds": result.seconds,
-            "stopped_by": stopped.number.name if stopped.number else None,
-        }
-    )
-    held_out = "" if result.held_out_loss is None else f", held-out {result.held_out_loss:.3f}"
-    print(f"loss {result.train_loss:.3f}{held_out} after {result.steps} steps; the model is in {run.path}")
-    return exit_status(stopped, f"the model as it was after {result.steps} steps is in {run.path}.")
 
 
 def ppo(options: Namespace, config: str) -> int:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 import torch.nn.functional as F
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from agents.demonstrations import IGNORED, DemonstrationEncoder, collate
+from agents.demonstrations import IGNORED, DemonstrationEncoder, Example, Pair, collate, read_pairs
 from agents.lm import load_causal_lm
-from agents.runs import clock
+from agents.sft_samples import Answers, Sample, spread
+from agents.sft_trainer import Progress, ResumableTrainer
+from reward_models.preferences.splits import split
 from text_envs.tokenizer import load_tokenizer
 
 
@@ -33,10 +36,13 @@ class FineTuned:
         tokenizer: its tokenizer.
         folder: where both were written; None if nowhere.
         train_loss: nats per response token, mean over the last tenth of the steps.
-        held_out_loss: nats per response token on `eval_demonstrations`; None without them.
-        steps, seconds: of training.
+        held_out_loss, held_out_loss_before: nats per response token on the demonstrations that were held out, after and
+            before; None without them.
+        steps, seconds: of training; those before an interruption included.
         examples: demonstrations learned from. overlong: those left out because they exceed `max_length`.
+        held_out: demonstrations held out.
         stopped: whether `should_stop` ended it early.
+        samples: see `finetune`.
     """
 
     model: PreTrainedModel
@@ -49,6 +55,9 @@ class FineTuned:
     examples: int
     overlong: int
     stopped: bool
+    held_out_loss_before: float | None = None
+    held_out: int = 0
+    samples: list[Sample] = field(default_factory=list)
 
 
 def finetune(
@@ -67,10 +76,18 @@ def finetune(
     max_length: int | None = None,
     prompt_field: str = "prompt",
     response_field: str = "response",
+    response_prefix: str = "",
     eos_token_id: int | Sequence[int] | None = None,
     eval_demonstrations: Any = None,
+    held_out: float = 0.0,
+    samples: int = 0,
+    sample_temperature: float = 0.0,
     seed: int = 0,
     device: str = "auto",
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 100,
+    resume: bool = False,
+    on_start: Callable[[], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     progress: TextIO | None = sys.stderr,
 ) -> FineTuned:
@@ -81,7 +98,8 @@ def finetune(
 
     Args:
         model: folder or hub id of a causal LM, a transformers config or its dict (random weights), or a module.
-        demonstrations: list of dicts, path to a `.jsonl[.gz]`, or `datasets.Dataset`.
+        demonstrations: list of dicts, path to a `.jsonl[.gz]`, or `datasets.Dataset`: prompt and response, TRL's prompt and
+            completion, an export of the feedback store (`agents.demonstrations.read_pairs`).
         tokenizer: tokenizer or its folder; None: the model's folder.
         output_dir: gets a plain Hugging Face folder, model and tokenizer; None: nothing is written.
         epochs: passes over the demonstrations; 3 (transformers' default; Ouyang et al. 2022 use 16).
@@ -91,29 +109,50 @@ def finetune(
         lr_schedule: after warm-up: "linear" to 0, "cosine" to 0, or "constant".
         max_length: longest prompt plus response in tokens; longer ones are left out, and said. None: what the
             model's positions allow.
+        prompt_field, response_field: of rows that name them otherwise.
+        response_prefix: put before responses that do not begin with white space, such as " ".
         eos_token_id: as the environments' argument; the tokenizer's own EOS is preferred where several end.
         eval_demonstrations: held out, in the same format.
-        seed: of the order, dropout, and random weights. Sets the global generators, as Trainer does.
+        held_out: without `eval_demonstrations`, this share of the demonstrations, split by prompt, is not learned from;
+            nothing, where there is but one prompt.
+        samples: so many prompts, held-out ones where there are, are answered before and after.
+        sample_temperature: of these answers; 0 takes the likeliest token each time.
+        seed: of the order, dropout, samples, and random weights. Sets the global generators, as Trainer does.
         device: "auto" uses a GPU where there is one; "cpu" never.
+        checkpoint: the path of a zip that is written every `checkpoint_every` steps, and when `should_stop` ends training.
+        resume: go on from `checkpoint`, if it is there. On a CPU the result has the same bits as without the interruption.
+        on_start: called once everything is read and checked, before the first step.
         should_stop: asked after each step; True ends training there, and what was learned is kept.
         progress: gets a line every few seconds; None: silence.
 
     Raises:
         PromptError: a row that is no demonstration, with its file and line.
+        CheckpointError: a checkpoint that is damaged, or another training's.
         ValueError: no demonstration is short enough; arguments that do not fit.
     """
     if lr_schedule not in ("linear", "cosine", "constant"):
         raise ValueError(f"lr_schedule={lr_schedule!r} is not known. Use linear, cosine or constant.")
     torch.manual_seed(seed)
     tokenizer = load_tokenizer(tokenizer if tokenizer is not None else _own_tokenizer(model))
-    encode = DemonstrationEncoder(tokenizer, prompt_field, response_field, eos_token_id)
+    encode = DemonstrationEncoder(tokenizer, eos_token_id, response_prefix)
     with no_progress_bars():
         lm = load_causal_lm(model, encode.vocab_size, max_length or 512)
     _check_vocabulary(lm, encode.vocab_size)
     limit = _length_limit(lm, max_length)
-    examples, overlong = encode(demonstrations, limit)
-    held_out = encode(eval_demonstrations, limit)[0] if eval_demonstrations is not None else None
-    progress_callback = _Progress(should_stop or (lambda: False), progress)
+    pairs, kept_back = read_pairs(demonstrations, prompt_field, response_field), list[Pair]()
+    if eval_demonstrations is not None:
+        kept_back = read_pairs(eval_demonstrations, prompt_field, response_field)
+    elif held_out and len({pair.prompt for pair in pairs}) > 1:
+        pairs, kept_back = split(pairs, held_out, seed)
+    examples, overlong = encode(pairs, limit)
+    held_out_examples = encode(kept_back, limit)[0] if kept_back else []
+    settings = dict(
+        demonstrations=_fingerprint(examples), epochs=epochs, max_steps=max_steps, batch_size=batch_size,
+        learning_rate=learning_rate, lr_schedule=lr_schedule, warmup_steps=warmup_steps, weight_decay=weight_decay, seed=seed,
+    )  # fmt: skip
+    watch = Progress(
+        should_stop or (lambda: False), progress, None if checkpoint is None else checkpoint_every
+    )
     with tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=scratch,
@@ -124,7 +163,6 @@ def finetune(
             lr_scheduler_type="constant_with_warmup" if lr_schedule == "constant" else lr_schedule,
             warmup_steps=warmup_steps,
             weight_decay=weight_decay,
-            train_sampling_strategy="group_by_length",
             remove_unused_columns=False,
             dataloader_pin_memory=False,
             use_cpu=device == "cpu",
@@ -135,32 +173,40 @@ def finetune(
             report_to=[],
             disable_tqdm=True,
         )
-        trainer = Trainer(
-            model=lm,
-            args=arguments,
-            train_dataset=examples,  # type: ignore[arg-type]
-            data_collator=collate,
-            callbacks=[progress_callback],
+        trainer = ResumableTrainer(
+            lm, arguments, examples, watch, settings, None if checkpoint is None else Path(checkpoint)
         )
-        trainer.remove_callback(PrinterCallback)
+        if on_start is not None:
+            on_start()
+        shown = spread(kept_back or pairs, samples)
+        answer = Answers(tokenizer, encode, shown, limit, sample_temperature, seed)
+        before = answer(lm)
+        loss_before = response_loss(lm, held_out_examples, batch_size) if held_out_examples else None
         use_cache = lm.config.use_cache
-        started = time.perf_counter()
-        trainer.train()
+        if resume and checkpoint is not None and Path(checkpoint).is_file():
+            trainer.resume(checkpoint)
+        else:
+            trainer.train()
     lm.config.use_cache = use_cache  # Trainer switches it off, and save_pretrained would keep it so
     lm.eval()
     _set_eos(lm, encode.eos_token_ids)
-    last_losses = progress_callback.losses[-max(1, len(progress_callback.losses) // 10) :]
+    last_losses = watch.losses[-max(1, len(watch.losses) // 10) :]
     result = FineTuned(
         model=lm,
         tokenizer=tokenizer,
         folder=None if output_dir is None else Path(output_dir),
         train_loss=sum(last_losses) / max(len(last_losses), 1),
-        held_out_loss=None if held_out is None else response_loss(lm, held_out, batch_size),
+        held_out_loss=response_loss(lm, held_out_examples, batch_size) if held_out_examples else None,
         steps=trainer.state.global_step,
-        seconds=time.perf_counter() - started,
+        seconds=watch.elapsed(),
         examples=len(examples),
         overlong=overlong,
-        stopped=progress_callback.stopped,
+        stopped=watch.stopped,
+        held_out_loss_before=loss_before,
+        held_out=len(held_out_examples),
+        samples=[
+            Sample(pair.prompt, pair.response, *texts) for pair, *texts in zip(shown, before, answer(lm))
+        ],
     )
     if result.folder is not None:
         with no_progress_bars():
@@ -188,30 +234,8 @@ def response_loss(
     return total / count
 
 
-class _Progress(TrainerCallback):
-    """Keeps the losses, says how it goes every few seconds, and ends training when asked."""
-
-    def __init__(self, should_stop: Callable[[], bool], file: TextIO | None, seconds: float = 2.0):
-        self.should_stop, self.file, self.seconds = should_stop, file, seconds
-        self.losses: list[float] = []
-        self.stopped = False
-        self.start = self.said = time.perf_counter()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.should_stop():
-            self.stopped = control.should_training_stop = True
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if "loss" not in (logs or {}):
-            return
-        self.losses.append(float(logs["loss"]))
-        now, step, steps = time.perf_counter(), state.global_step, state.max_steps
-        if self.file is not None and (now - self.said >= self.seconds or step == steps):
-            self.said, elapsed = now, now - self.start
-            left = f"{clock(elapsed)} + {clock(elapsed * (steps - step) / step)} to go"
-            print(
-                f"step {step:>5} of {steps}   loss {self.losses[-1]:.3f}   {left}", file=self.file, flush=True
-            )
+def _fingerprint(examples: Sequence[Example]) -> str:
+    return hashlib.sha256(json.dumps(examples).encode()).hexdigest()
 
 
 @contextmanager

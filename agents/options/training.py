@@ -23,13 +23,31 @@ def sft_parser() -> ArgumentParser:
     add(
         "--out", type=str, required=True, help="gets a plain Hugging Face folder, config.yaml and result.json"
     )
-    add_flag(parser, "--overwrite", "allow a folder that is not empty")
+    add_flag(parser, "--overwrite", "remove a run that lies in the folder")
+    add_flag(parser, "--resume", "go on with the run in the folder, exactly; begin it where there is none")
     add("--tokenizer", type=str | None, help="folder or hub id; default: the model's")
     add(
         "--prompt-field", type=str, default="prompt", help="field of the demonstrations that holds the prompt"
     )
-    add("--response-field", type=str, default="response", help="field that holds the response")
-    add("--eval-demos", type=str | None, help="held-out demonstrations; their loss is in result.json")
+    add(
+        "--response-field",
+        type=str,
+        default="response",
+        help="field that holds the response; TRL's completion is known, too",
+    )
+    add(
+        "--response-prefix",
+        type=str,
+        default="",
+        help="put before responses that do not begin with white space: a space, where prompts end in a word",
+    )
+    add("--eval-demos", type=str | None, help="held-out demonstrations")
+    add(
+        "--held-out",
+        type=ClosedUnitInterval,
+        default=0.05,
+        help="without --eval-demos: share of the demonstrations, split by prompt, that is not learned from; 0: none",
+    )
     add("--epochs", type=PositiveFloat, default=3.0, help="passes over the demonstrations")
     add("--max-steps", type=PositiveInt | None, help="optimiser steps, instead of --epochs")
     add("--batch-size", type=PositiveInt, default=16, help="demonstrations per step")
@@ -47,6 +65,19 @@ def sft_parser() -> ArgumentParser:
         type=PositiveInt | None,
         help="longest prompt + response in tokens; longer ones are left out",
     )
+    add(
+        "--samples",
+        type=NonNegativeInt,
+        default=4,
+        help="prompts to be answered before and after, held-out ones where there are",
+    )
+    add(
+        "--sample-temperature",
+        type=NonNegativeFloat,
+        default=0.0,
+        help="of these answers; 0 takes the likeliest token each time",
+    )
+    add("--checkpoint-every", type=PositiveInt, default=100, help="steps between two checkpoints")
     add_run_options(parser)
     return parser
 
@@ -98,6 +129,7 @@ def ppo_parser() -> ArgumentParser:
         help="run folder: configuration, metrics, samples, checkpoints, policy, result.json",
     )
     add_flag(parser, "--overwrite", "remove a run that lies in the folder")
+    add_flag(parser, "--resume", "go on with the run in the folder, exactly; begin it where there is none")
     add("--n-episodes", type=PositiveInt, default=64, help="episodes per rollout")
     add("--batch-size", type=PositiveInt, default=16, help="episodes per minibatch")
     add(
@@ -129,7 +161,6 @@ def ppo_parser() -> ArgumentParser:
         type=PositiveFloat | None,
         default=10.0,
         help="scores are clipped to plus or minus this",
-    add_flag(parser, "--resume", "go on with the run in the folder, exactly; begin it where there is none")
     )
     add("--clip-range", type=PositiveFloat, default=0.2, help="of the probability ratio")
     add("--gamma", type=ClosedUnitInterval, default=1.0, help="discount")
@@ -187,7 +218,7 @@ def demo_parser() -> ArgumentParser:
 
 
 COMMANDS = {
-    "sft": (sft_parser, "agents.commands:sft"),
+    "sft": (sft_parser, "agents.sft_command:sft"),
     "ppo": (ppo_parser, "agents.commands:ppo"),
     "generate": (generate_parser, "agents.commands:generate"),
     "demo": (demo_parser, "agents.demo:demo"),

@@ -12,13 +12,16 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agents import cli
 from agents.options import training
 from agents.ppo import TextPPO
 from agents.sft import finetune
+from agents.sft_trainer import Progress
 from tests.agents.helpers import LETTERS, small_lm
 from text_envs.letters import letter_tokenizer
 
@@ -130,8 +133,13 @@ def test_sft_writes_a_model_that_ppo_and_generate_take(model_folder, tmp_path, c
     tokenizer.eos_token = "l"
     tokenizer.save_pretrained(model_folder)
     assert rlhf("sft", "--model", model_folder, "--demos", demos, "--out", out, *settings) == 0
-    assert json.loads((out / "result.json").read_text())["held_out_loss"] < 0.1
-    capsys.readouterr()
+    result = json.loads((out / "result.json").read_text())
+    assert result["held_out_loss"] < 0.1 < result["held_out_loss_before"]
+    (sample,) = result["samples"]  # there is one prompt
+    assert (sample["prompt"], sample["demonstration"], sample["after"]) == ("ab", "cd", "cd")
+    assert [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()] == [sample]
+    told = capsys.readouterr().out
+    assert "before" in told and re.search(r"held-out \d\.\d+ -> 0\.0\d+ after 60 steps", told)
     assert rlhf("generate", "--model", out, "--prompt", "ab", "--greedy", "--n", "2") == 0
     assert capsys.readouterr().out == "cd\ncd\n"
 
@@ -271,6 +279,48 @@ def test_a_signal_during_fine_tuning_leaves_the_model_as_it_was(model_folder, tm
     AutoModelForCausalLM.from_pretrained(out)
 
 
+def test_fine_tuning_goes_on_with_resume(model_folder, tmp_path, capsys, monkeypatch):
+    """Killed between two checkpoints, then stopped, it ends with the weights of a run that was neither."""
+    demos = tmp_path / "demos.jsonl"
+    rows = [{"prompt": "abcd"[: 1 + i % 4], "completion": "efgh"[i % 4 :]} for i in range(12)]
+    demos.write_text("\n".join(map(json.dumps, rows)))
+    given = ["sft", "--model", model_folder, "--demos", demos, "--max-steps", "12", "--batch-size", "2"]
+    given += ["--checkpoint-every", "3", "--learning-rate", "1e-2", "--threads", "1", "--held-out", "0.3"]
+    assert rlhf(*given, "--out", tmp_path / "whole") == 0
+
+    steps = iter(range(1, 100))
+    real = Progress.on_step_end
+
+    def dying(self, args, state, control, **kwargs):
+        real(self, args, state, control, **kwargs)
+        if next(steps) == 5:
+            raise KeyboardInterrupt  # as hard as it comes in one process: nothing is saved on the way out
+        if state.global_step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Progress, "on_step_end", dying)
+    run = [*given, "--out", tmp_path / "run", "--resume"]
+    assert rlhf(*run) == 130
+    assert not (tmp_path / "run" / "result.json").exists()
+    assert rlhf(*run) == 143
+    monkeypatch.undo()
+    assert "--resume goes on" in capsys.readouterr().err
+    assert rlhf(*run[:-1]) == 2
+    assert rlhf(*run, "--seed", "3") == 2
+    assert "began with other settings: seed was 0 and is 3" in capsys.readouterr().err
+    assert rlhf(*run) == 0
+
+    whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "run"))
+    assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
+    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "run")]
+    for result in results:
+        del result["seconds"]
+    assert results[0] == results[1]
+    capsys.readouterr()
+    assert rlhf(*run) == 0
+    assert "is finished; nothing is left to do" in capsys.readouterr().out
+
+
 def test_ctrl_c_before_training_is_a_sentence(tmp_path, monkeypatch, capsys):
     def interrupt(options):
         raise KeyboardInterrupt
@@ -298,7 +348,7 @@ def test_print_config_shows_every_option(capsys):
 )
 def test_defaults_are_those_of_the_library(parser, function):
     """Where the command line chooses otherwise, it is on purpose and listed here."""
-    different = {"seed", "device", "max_length"} if function is TextPPO else set()
+    different = {"seed", "device", "max_length"} if function is TextPPO else {"samples", "held_out"}
     theirs = inspect.signature(function).parameters
     for name, value in parser().get_defaults().as_dict().items():
         if name in theirs and name not in different and theirs[name].default is not inspect.Parameter.empty:

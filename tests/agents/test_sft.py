@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from agents.demonstrations import DemonstrationEncoder, collate
+from agents.demonstrations import DemonstrationEncoder, collate, read_pairs
 from agents.sft import finetune, response_loss
 from text_envs.encoding import PromptError
 from text_envs.prompts import PromptSource
@@ -48,8 +48,12 @@ def train(tokenizer, demonstrations=DEMONSTRATIONS, model=None, **changes):
     return finetune(tiny() if model is None else model, demonstrations, tokenizer, **settings)
 
 
+def encode(tokenizer, demonstrations, max_length=64, **settings):
+    return DemonstrationEncoder(tokenizer, **settings)(read_pairs(demonstrations), max_length)
+
+
 def test_labels_are_the_response_and_its_eos(tokenizer):
-    (example,), overlong = DemonstrationEncoder(tokenizer)([{"prompt": "ab", "response": "c"}], 9)
+    (example,), overlong = encode(tokenizer, [{"prompt": "ab", "response": "c"}], 9)
     a, b, c = (tokenizer.convert_tokens_to_ids(letter) for letter in "abc")
     assert example == {"input_ids": [0, a, b, c, 1], "labels": [-100, -100, -100, c, 1]}
     assert overlong == 0
@@ -57,7 +61,7 @@ def test_labels_are_the_response_and_its_eos(tokenizer):
 
 def test_prompts_are_encoded_as_the_environments_encode_them(tokenizer):
     prompts = [{"prompt": text, "response": "x"} for text in ("é 日本", "", "</s>", " a")]
-    examples, _ = DemonstrationEncoder(tokenizer)(prompts, 64)
+    examples, _ = encode(tokenizer, prompts)
     source = PromptSource([row["prompt"] for row in prompts], tokenizer)
     for i, example in enumerate(examples):
         n_prompt = example["labels"].count(-100)
@@ -65,7 +69,7 @@ def test_prompts_are_encoded_as_the_environments_encode_them(tokenizer):
 
 
 def test_special_token_text_in_a_response_is_plain_text(tokenizer):
-    (example,), _ = DemonstrationEncoder(tokenizer)([{"prompt": "a", "response": "</s>"}], 64)
+    (example,), _ = encode(tokenizer, [{"prompt": "a", "response": "</s>"}])
     assert example["input_ids"].count(1) == 1  # the appended one
     assert len(example["input_ids"]) == 2 + len("</s>") + 1
 
@@ -79,7 +83,7 @@ def test_padding_is_right_masked_and_without_label():
 
 def test_the_loss_is_the_mean_over_response_tokens_of_any_batching(tokenizer):
     model = train(tokenizer, max_steps=1).model
-    examples, _ = DemonstrationEncoder(tokenizer)(DEMONSTRATIONS, 64)
+    examples, _ = encode(tokenizer, DEMONSTRATIONS)
     total, count = 0.0, 0
     for example in examples:  # one by one, by hand
         logits = model(torch.tensor([example["input_ids"]])).logits[0].detach().log_softmax(-1)
@@ -93,7 +97,7 @@ def test_the_loss_is_the_mean_over_response_tokens_of_any_batching(tokenizer):
 def test_what_the_prompt_predicts_is_not_learned(tokenizer):
     """The gradient is that of a loss written out over the response positions; prompt positions add nothing."""
     model = train(tokenizer, max_steps=1).model
-    examples, _ = DemonstrationEncoder(tokenizer)(DEMONSTRATIONS[:1], 64)
+    examples, _ = encode(tokenizer, DEMONSTRATIONS[:1])
     batch = collate(examples)
     (theirs,) = torch.autograd.grad(model(**batch).loss, [model.lm_head.weight])
     n_prompt = examples[0]["labels"].count(-100)
@@ -128,7 +132,7 @@ def test_the_end_that_the_environments_know_is_learned_and_saved(tokenizer, tmp_
     result = train(tokenizer, output_dir=tmp_path, eos_token_id=[0, 1])
     assert result.model.generation_config.eos_token_id == [0, 1]
     assert json.loads((tmp_path / "generation_config.json").read_text())["eos_token_id"] == [0, 1]
-    examples, _ = DemonstrationEncoder(tokenizer, eos_token_id=[0, 1])(DEMONSTRATIONS, 64)
+    examples, _ = encode(tokenizer, DEMONSTRATIONS, eos_token_id=[0, 1])
     assert all(example["labels"][-1] == tokenizer.eos_token_id == 1 for example in examples)
 
 
