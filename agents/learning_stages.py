@@ -30,8 +30,12 @@ from reward_models.preferences.splits import split
 def fine_tune(
     world: World, settings: LoopSettings, folder: Path, should_stop: Callable[[], bool]
 ) -> dict[str, Any]:
-    """Stage 1: supervised fine-tuning on the demonstrations. The folder becomes a Hugging Face folder."""
+    """Stage 1: supervised fine-tuning on the demonstrations. The folder becomes a Hugging Face folder.
+
+    Where an earlier attempt left a checkpoint, it goes on from there.
+    """
     wanted, model = settings.sft, world.model
+    checkpoint = folder / "checkpoint.zip"
     tuned = finetune(
         AutoConfig.for_model(**model) if isinstance(model, dict) else model,
         world.demos,
@@ -49,10 +53,13 @@ def fine_tune(
         response_field=settings.demos_fields[1],
         seed=settings.seed,
         device=settings.device,
+        checkpoint=checkpoint,
+        resume=True,
         should_stop=should_stop,
     )
     if tuned.stopped:
         raise Stopped
+    checkpoint.unlink(missing_ok=True)
     return {"steps": tuned.steps, "train_loss": tuned.train_loss, "demonstrations": tuned.examples}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reward_models.classifier import Classifier, Stored
-from reward_models.completion import Completion, RewardError, score
+from reward_models.completion import Completion, RewardError
 from reward_models.files import write_json
 
 CONFIG = "config.json"
@@ -37,9 +37,9 @@ def calibrate(
     """
     if len(completions) < 2:
         raise RewardError(f"{len(completions)} completions are too few to calibrate on. Give hundreds.")
-    classifier = Classifier(folder, device=device)
+    classifier = Classifier(Path(folder), device=device)
     classifier.mean, classifier.std = 0.0, 1.0
-    logits = score(classifier, completions)
+    logits = classifier(completions)
     if not logits.std() > 0:
         raise RewardError(
             f"The reward model in {os.fspath(folder)} scores all {len(completions)} completions {logits[0]:.3g}: it learned "
