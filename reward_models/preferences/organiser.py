@@ -40,7 +40,7 @@ class Figure:
         name, note: what it is.
         value, interval: as text; "" where it is not defined.
         at, low, high: 0 to 100 on the axis.
-        mark: the place of the reference line: nothing beyond chance, or no bias.
+        mark: the place of the reference line, nothing beyond chance or no bias; None where there is none.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Figure:
     at: float = 0.0
     low: float = 0.0
     high: float = 0.0
-    mark: float = 0.0
+    mark: float | None = None
 
 
 @router.get("")
@@ -124,7 +124,9 @@ def _agreements(facts: dict[str, Any]) -> dict[str, tuple[int, list[Figure]]]:
         of_kind = facts.get(kind)
         if of_kind:
             figures = [
-                _figure(*words, of_kind[name], is_share=name == "raw_agreement")
+                _figure(*words, of_kind[name], is_share=True)
+                if name == "raw_agreement"
+                else _figure(*words, of_kind[name], is_share=False, mark=0.0)
                 for name, words in _COEFFICIENTS.items()
                 if name in of_kind
             ]
@@ -150,7 +152,9 @@ def _verdict(estimate: dict[str, Any], more: str, less: str) -> str:
     return "no lean to be seen"
 
 
-def _figure(name: str, note: str, estimate: dict[str, Any], *, is_share: bool, mark: float = 0.0) -> Figure:
+def _figure(
+    name: str, note: str, estimate: dict[str, Any], *, is_share: bool, mark: float | None = None
+) -> Figure:
     """Shares on an axis from 0 to 1, coefficients on one from -1 to 1."""
     value, low, high = (estimate[part] for part in ("value", "low", "high"))
 
@@ -161,8 +165,10 @@ def _figure(name: str, note: str, estimate: dict[str, Any], *, is_share: bool, m
         return round(100 * max(0.0, min(1.0, number if is_share else (number + 1) / 2)), 1)
 
     if value is None:
-        return Figure(name, note, mark=place(mark))
+        return Figure(name, note)
+    at, line = place(value), None if mark is None else place(mark)
     if low is None:
-        return Figure(name, note, words(value), "", place(value), place(value), place(value), place(mark))
-    interval = f"{words(low)} to {words(high)}"
-    return Figure(name, note, words(value), interval, place(value), place(low), place(high), place(mark))
+        return Figure(name, note, words(value), "", at, at, at, line)
+    return Figure(
+        name, note, words(value), f"{words(low)} to {words(high)}", at, place(low), place(high), line
+    )

@@ -68,6 +68,7 @@ def test_keys_vote_and_undo(store, page, url):
 def test_buttons_vote_with_a_reason(store, page, url):
     store.request_comparisons()
     page.goto(url)
+    question(page, "Which answer is better?")
     shown = page.locator(".answer .text").all_inner_texts()
     page.keyboard.press("r")  # the field takes the keys from here on
     page.keyboard.type("1 is kinder, 2 is short")
@@ -375,6 +376,10 @@ def test_nothing_scrolls_sideways_on_a_phone(store, chromium, url):
     page = context.new_page()
     for where in visit_all(store, page, url):
         assert page.evaluate("document.scrollingElement.scrollWidth") == 390, where
+    with served(store, public_url="http://rate.example.org") as public:
+        for path in (f"/join/{store.add_rater('Boss', organiser=True).token}", "/organiser"):
+            page.goto(public + path)
+            assert page.evaluate("document.scrollingElement.scrollWidth") == 390, path
     context.close()
 
 

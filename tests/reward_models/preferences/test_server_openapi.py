@@ -61,7 +61,7 @@ def send(schema, examples: int) -> int:
 
 def test_hundreds_of_requests_are_answered_as_described(schema):
     assert len(list(schema.get_all_operations())) == 7
-    assert send(schema, examples=50) >= 250
+    assert send(schema, examples=32) >= 200
 
 
 @pytest.mark.slow
