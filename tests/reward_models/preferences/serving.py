@@ -50,7 +50,9 @@ def token(client: TestClient, path: str = "/") -> str:
 def served(store: FeedbackStore, port: int = 0, **options):
     """The page on a port of this machine. Yields its address."""
     listener = listen("127.0.0.1", port)
-    server = uvicorn.Server(uvicorn.Config(create_app(store, **options), access_log=False, log_level="error", lifespan="off"))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(store, **options), access_log=False, log_level="error", lifespan="off")
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
