@@ -56,14 +56,13 @@ class Answers:
 
     def _answer(self, model: PreTrainedModel, prompt: list[int], most: int) -> list[int]:
         ends = list(self.encode.eos_token_ids)
-        sampling = (
-            dict(do_sample=True, temperature=self.temperature) if self.temperature else dict(do_sample=False)
-        )
+        sampling: dict[str, Any] = dict(do_sample=False)
+        if self.temperature:
+            sampling = dict(do_sample=True, temperature=self.temperature, top_k=0, top_p=1.0)
         config = GenerationConfig(
             max_new_tokens=max(1, min(most, self.limit - len(prompt))),
             eos_token_id=ends or None,
             pad_token_id=ends[0] if ends else 0,
-            top_k=0,
             **sampling,
         )
         ids = torch.tensor([prompt], device=model.device)
