@@ -6,6 +6,7 @@ and, for figures, matplotlib: `pip install "text-envs[report]"`.
 
 from __future__ import annotations
 
+import difflib
 import io
 import os
 import re
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reward_models.files import replacing
-from reward_models.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,11 +30,35 @@ INK = "#000000"  # what becomes the page's text colour in a figure
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer among `Report.samples`: its text, what stands above it (who wrote it), and beside that (its score)."""
+    """One answer among `Report.samples`.
+
+    Attributes:
+        text: the answer.
+        label: what stands above it: who wrote it.
+        note: beside that: its score.
+        compared_with: another answer; words that are new against it are marked. None: nothing is.
+    """
 
     text: str
     label: str = ""
     note: str = ""
+    compared_with: str | None = None
+
+    @property
+    def parts(self) -> list[tuple[str, bool]]:
+        """The text in pieces, outer blanks left out, and whether each is marked."""
+        text = self.text.strip()
+        if self.compared_with is None or not text:
+            return [(text, False)] if text else []
+        ours, theirs = (re.findall(r"\s*\S+", words) for words in (text, self.compared_with.strip()))
+        matcher = difflib.SequenceMatcher(
+            None, [word.strip() for word in theirs], [word.strip() for word in ours], autojunk=False
+        )
+        return [
+            ("".join(ours[start:end]), what != "equal")
+            for what, _, _, start, end in matcher.get_opcodes()
+            if end > start
+        ]
 
 
 class Report:
@@ -114,14 +138,17 @@ class Report:
             from jinja2 import Environment, FileSystemLoader, StrictUndefined
         except ImportError as error:
             raise ImportError(f'A report needs Jinja2: pip install "text-envs[report]" ({error}).') from error
+        from reward_models.preferences.glyphs import shown
+
         environment = Environment(
             loader=FileSystemLoader(TEMPLATES),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
-            finalize=lambda value: visible(value) if type(value) is str else value,
+            finalize=lambda value: shown(value) if type(value) is str else value,
         )
+        environment.globals["plain"] = lambda text: shown(text).striptags()
         sections = [block for block in self._blocks if block["kind"] == "heading"]
         return environment.get_template("report.html").render(
             title=self.title, subtitle=self.subtitle, blocks=self._blocks, sections=sections

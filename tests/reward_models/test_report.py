@@ -5,7 +5,6 @@ import re
 import pytest
 
 from reward_models.report import Answer, Report, new_figure
-from reward_models.visible import visible
 
 
 def page(**kwargs):
@@ -70,7 +69,7 @@ def test_no_text_is_markup(block):
     report.samples([(evil, [Answer(evil, evil, evil)])], caption=evil)
     html = report.html()
     assert "<img" not in html and "&lt;img" in html
-    assert "\u202e" not in html and "⟨U+202E⟩" in html and "␛" in html
+    assert "\u202e" not in html and "\x1b" not in html and ">RLO</span>" in html and ">ESC</span>" in html
 
 
 def test_columns_of_numbers_are_set_to_the_right():
@@ -92,9 +91,19 @@ def test_lone_surrogate_is_written(tmp_path):
     report = Report("t")
     report.text("broken \ud800 text")
     report.write(tmp_path / "report.html")
-    assert "broken ⟨U+D800⟩ text" in (tmp_path / "report.html").read_text()
+    assert re.search(
+        'broken <span class="glyph"[^>]*>U.D800</span> text', (tmp_path / "report.html").read_text()
+    )
 
 
-def test_visible_keeps_lines_and_shows_what_hides():
-    assert visible("plain é 日本\n\tline") == "plain é 日本\n\tline"
-    assert visible("\x00\x1b\x7f\u200b") == "␀␛␡⟨U+200B⟩"
+def test_words_that_are_new_against_another_answer_are_marked():
+    answer = Answer("we will swap it now", compared_with="we will fix it")
+    assert answer.parts == [("we will", False), (" swap", True), (" it", False), (" now", True)]
+    report = Report("Title")
+    report.samples([("prompt", [answer])])
+    assert "we will<mark> swap</mark> it<mark> now</mark>" in report.html()
+
+
+def test_an_answer_that_is_compared_with_nothing_has_no_marks():
+    assert Answer(" a b ").parts == [("a b", False)]
+    assert Answer(" ", compared_with="a").parts == []
