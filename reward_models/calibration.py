@@ -1,55 +1,80 @@
-"""Puts a learned reward model on a scale: a Bradley-Terry score has no zero and no unit of its own."""
+"""Sets the scale of a learned reward model: preferences leave it open, and PPO's coefficients depend on it."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from reward_models.classifier import Classifier, Stored
-from reward_models.completion import Completion, RewardError
+from reward_models.completion import Completion, RewardError, score
 from reward_models.files import write_json
 
-CONFIG = "config.json"
+
+@dataclass(frozen=True)
+class Calibration:
+    """Mean and standard deviation of a model's logits on `n` texts."""
+
+    mean: float
+    std: float
+    n: int
 
 
-def calibrate(
-    folder: str | os.PathLike[str], completions: Sequence[Completion], device: str = "auto"
-) -> Stored:
-    """Let a reward model's scores have mean 0 and standard deviation 1 on these completions.
+def calibrate(model: Any, completions: Sequence[Any], device: str = "auto") -> Calibration:
+    """Make a learned reward model score in standard deviations from the mean of these texts.
 
-    Both numbers are written into the folder's config.json, and whoever loads the folder with `reward_models.make` gets
-    scores on that scale; the weights are not touched. As in Ziegler et al. 2019, section 2, and Stiennon et al. 2020,
-    appendix C.4, which normalise on the reference policy's samples or on demonstrations.
+    The two numbers go into the model's config, where `Classifier`, and so `reward_models.make(folder)`, finds them; the
+    weights stay as they are, so that other libraries get the logits. Calibrating again replaces the numbers. As in Ziegler
+    et al. 2019, section 2, and Stiennon et al. 2020, appendix C.4, which normalise on the reference policy's samples or on
+    demonstrations: 0 is then what the policy earns before it learns, or what people write.
 
     Args:
-        folder: what `reward_models.learning.train` wrote. One that is calibrated already is calibrated anew.
-        completions: at least two, whose scores differ.
-        device: "auto" takes CUDA where there is one.
-
-    Returns:
-        What is stored now.
+        model: the folder of a learned reward model, whose config.json is rewritten; or a `Classifier`, or what has a method
+            `reward`, such as `TrainedReward`: then the module's config is changed, and saving it keeps the numbers.
+        completions: `Completion`s, or records or dicts with a prompt and a response: demonstrations, or samples of the
+            reference policy.
+        device: of a folder's model; "auto" takes CUDA where there is one.
 
     Raises:
-        RewardError: too few completions, scores that are all the same, or a folder that holds no reward model.
+        RewardError: fewer than two texts, or texts that all score the same; a model with several labels.
     """
-    if len(completions) < 2:
-        raise RewardError(f"{len(completions)} completions are too few to calibrate on. Give hundreds.")
-    classifier = Classifier(Path(folder), device=device)
-    classifier.mean, classifier.std = 0.0, 1.0
-    logits = classifier(completions)
-    if not logits.std() > 0:
+    folder = Path(model) if isinstance(model, str | os.PathLike) else None
+    classifier = _classifier(model, device)
+    if classifier.model.config.num_labels != 1 or classifier.output != "logit":
         raise RewardError(
-            f"The reward model in {os.fspath(folder)} scores all {len(completions)} completions {logits[0]:.3g}: it learned "
-            "nothing that could be put on a scale. Train it longer, or calibrate on completions that differ."
+            f"calibrate: {classifier!r} gives no single logit. Calibrate a reward model of one label, with output 'logit'."
         )
-    stored = dataclasses.replace(
-        Stored.of(classifier.model.config), mean=float(logits.mean()), std=float(logits.std())
-    )
-    path = Path(folder) / CONFIG
-    config = json.loads(path.read_text())
-    config["text_envs_reward"] = dataclasses.asdict(stored)
-    write_json(path, config)
-    return stored
+    before = classifier.mean, classifier.std
+    classifier.mean, classifier.std = 0.0, 1.0
+    logits = score(classifier, [_completion(value) for value in completions])
+    found = Calibration(float(logits.mean()), float(logits.std()), len(logits)) if len(logits) > 1 else None
+    if found is None or not found.std > 1e-6 * max(1.0, abs(found.mean)):  # below it is rounding
+        classifier.mean, classifier.std = before
+        raise RewardError(
+            f"calibrate: the scores of {len(logits)} texts do not differ, so there is no scale. Give hundreds of different "
+            "texts; if these are, the model learned nothing: train it longer."
+        )
+    classifier.mean, classifier.std = found.mean, found.std
+    stored = replace(Stored.of(classifier.model.config), mean=found.mean, std=found.std)
+    stored.put_into(classifier.model.config)
+    if folder is not None:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        write_json(folder / "config.json", config | {"text_envs_reward": asdict(stored)})
+    return found
+
+
+def _classifier(model: Any, device: str) -> Classifier:
+    if isinstance(model, str | os.PathLike):
+        return Classifier(Path(model), device=device)
+    return model if isinstance(model, Classifier) else model.reward()
+
+
+def _completion(value: Any) -> Completion:
+    if isinstance(value, Completion):
+        return value
+    if isinstance(value, Mapping):
+        return Completion(value["prompt"], value["response"])
+    return Completion(value.prompt, value.response)

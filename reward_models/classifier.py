@@ -1,9 +1,9 @@
 """Any Hugging Face sequence classifier as a reward model."""
 
 import copy
-import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,16 +12,41 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from reward_models.completion import Completion, RewardError, excerpt
+from reward_models.encoding import TEMPLATE, CompletionEncoder, longest
 
 Output = Literal["logit", "log_odds", "probability"]
 # Batched and single scores may differ by rounding only; a wrong pooling position differs by far more.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 2e-1}
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What a learned reward model's `config.json` tells about it, under "text_envs_reward".
+
+    Attributes:
+        template, max_length: of the texts it was trained on.
+        mean, std: of its logits on the texts it was calibrated on; 0 and 1 where it was not.
+    """
+
+    template: str = TEMPLATE
+    max_length: int | None = None
+    mean: float = 0.0
+    std: float = 1.0
+
+    @classmethod
+    def of(cls, config: Any) -> "Stored":
+        """As `config` tells; the defaults where it tells nothing."""
+        return cls(**(getattr(config, "text_envs_reward", None) or {}))
+
+    def put_into(self, config: Any) -> None:
+        config.text_envs_reward = asdict(self)
+
+
 class Classifier:
     """Scores with an `AutoModelForSequenceClassification`, in batches, by its own tokenizer and on its own device.
 
-    Range: "logit" and "log_odds" are unbounded, "probability" is [0, 1].
+    Range: "logit" and "log_odds" are unbounded, "probability" is [0, 1]. Of a calibrated model (`reward_models.calibration`)
+    a logit is given in standard deviations from the mean, the two that its config tells.
 
     A score does not depend on the batch or its padding. Models that classify at the last token find it by looking
     for the pad token, and so read a wrong one where pad is also EOS, or refuse batches where there is no pad. Here
@@ -35,8 +60,10 @@ class Classifier:
             label; with two it is the second by default.
         output: "logit"; "log_odds", the label's log p - log(1 - p); or "probability".
         template: the text that is judged, by "{prompt}" and "{response}"; "chat" for the tokenizer's chat template
-            of one user and one assistant message.
-        max_length: tokens; a longer text loses its beginning. By default what the tokenizer and the model allow.
+            of one user and one assistant message. By default the one the model was trained with, where its config
+            tells (see `Stored`), else "{prompt}{response}".
+        max_length: tokens; a longer text loses its beginning. By default that of training, where the config tells,
+            else what the tokenizer and the model allow.
         batch_size: rows per forward pass.
         device: "auto" takes CUDA where there is one.
         dtype: of the weights, "float32", "bfloat16" or "float16".
@@ -51,7 +78,7 @@ class Classifier:
         tokenizer: Any = None,
         label: int | str | None = None,
         output: Output = "logit",
-        template: str = "{prompt}{response}",
+        template: str | None = None,
         max_length: int | None = None,
         batch_size: int = 32,
         device: str = "auto",
@@ -61,20 +88,22 @@ class Classifier:
             raise RewardError(
                 f'classifier: output is {output!r}. Choose "logit", "log_odds" or "probability".'
             )
-        if template != "chat" and "{response}" not in template:
-            raise RewardError(
-                f'classifier: template {template!r} leaves out the response. Put "{{response}}" in it.'
-            )
         if batch_size < 1:
             raise RewardError(f"classifier: batch_size is {batch_size}. Give at least 1.")
-        self.output, self.template, self.batch_size = output, template, batch_size
+        self.output, self.batch_size = output, batch_size
         self.device = torch.device(
             ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         )
         self.model, self.tokenizer = _load(model, tokenizer, dtype)
         self.model.to(self.device).eval()
         self.label = _label_index(self.model.config, label)
-        self.max_length = max_length or _longest(self.model.config, self.model, self.tokenizer)
+        stored = Stored.of(self.model.config)
+        self.encode = CompletionEncoder(
+            self.tokenizer,
+            template or stored.template,
+            max_length or stored.max_length or longest(self.model, self.tokenizer),
+        )
+        self.mean, self.std = stored.mean, stored.std
         self._batches_agree: bool | None = None
 
     def __repr__(self) -> str:
@@ -86,47 +115,13 @@ class Classifier:
     @torch.inference_mode()
     def __call__(self, completions: Sequence[Completion]) -> np.ndarray:
         """Scores, float64, shape [n]."""
-        rows = [self._encode(completion) for completion in completions]
+        rows = self.encode([c.prompt for c in completions], [c.response for c in completions])
         by_length = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         scores = np.empty(len(rows))
         for start in range(0, len(rows), self.batch_size):
             batch = by_length[start : start + self.batch_size]
             scores[batch] = self._score([rows[index] for index in batch])
         return scores
-
-    def _encode(self, completion: Completion) -> list[int]:
-        """The token ids of the text that is judged."""
-        # Tokenizers refuse lone surrogates, which a decoded byte-level reply may hold.
-        prompt, response = (
-            text.encode("utf-8", "replace").decode() for text in (completion.prompt, completion.response)
-        )
-        if self.template == "chat":
-            messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False)
-        else:
-            fields = {"{prompt}": prompt, "{response}": response}
-            text = "".join(
-                fields.get(part, part) for part in re.split(r"(\{prompt\}|\{response\})", self.template)
-            )
-        row = self.tokenizer(
-            text,
-            truncation=self.max_length is not None,
-            max_length=self.max_length,
-            add_special_tokens=self.template != "chat",  # a chat template writes them itself
-        )["input_ids"]
-        return row or [self._token_for_nothing()]
-
-    def _token_for_nothing(self) -> int:
-        """What stands for an empty text, of which a model cannot make a score."""
-        known = self.tokenizer
-        ids = (known.bos_token_id, known.eos_token_id, known.cls_token_id, known.pad_token_id)
-        found = next((token for token in ids if token is not None), None)
-        if found is None:
-            raise RewardError(
-                f"{self!r}: the text to judge is empty, and its tokenizer has no special token to stand for it. "
-                f'Give a template that adds something, such as template="Reply: {{response}}".'
-            )
-        return found
 
     def _score(self, rows: list[list[int]]) -> np.ndarray:
         """Scores of token rows sorted by length, shape [n]."""
@@ -177,7 +172,7 @@ class Classifier:
         """The wanted output of the wanted label, shape [n], from logits of shape [n, labels]."""
         chosen = logits[:, self.label]
         if self.output == "logit":
-            return chosen
+            return (chosen - self.mean) / self.std
         exclusive = logits.shape[1] > 1 and self.model.config.problem_type != "multi_label_classification"
         if exclusive:
             others = [label for label in range(logits.shape[1]) if label != self.label]
@@ -233,18 +228,3 @@ def _label_index(config: Any, label: int | str | None) -> int:
     if isinstance(label, int) and 0 <= label < len(names):
         return label
     raise RewardError(f"classifier: label is {excerpt(label)}. Choose one of {names}, or its index.")
-
-
-def _longest(config: Any, model: Any, tokenizer: Any) -> int | None:
-    """The most tokens that the tokenizer and the model's positions allow; None for no limit."""
-    limits = [tokenizer.model_max_length] if tokenizer.model_max_length < 10**9 else []
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if positions and positions > 0:  # XLNet says -1
-        # RoBERTa and its kin start to count after the pad id.
-        taken = [
-            module.padding_idx + 1
-            for name, module in model.named_modules()
-            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
-        ]
-        limits.append(positions - max(taken, default=0))
-    return min(limits, default=None)
