@@ -1,0 +1,359 @@
+"""Learns a reward model from comparisons and rankings: a causal language model that scores as people would."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.utils import logging as transformers_logging
+
+from reward_models.classifier import Classifier, Stored
+from reward_models.completion import RewardError
+from reward_models.encoding import TEMPLATE, CompletionEncoder, longest
+from reward_models.preference_data import (
+    BucketSampler,
+    EncodedGroup,
+    RankingLoss,
+    collate,
+    encode_groups,
+    groups_of,
+    judges,
+)
+from reward_models.preference_losses import Contests, centring, contest_losses
+from reward_models.preferences.formats import read
+from reward_models.preferences.records import Comparison, Ranking
+from reward_models.preferences.splits import split
+from reward_models.reward_head import (
+    RewardHead,
+    load_classifier,
+    load_reward_tokenizer,
+    set_pad_token,
+    vocabulary_of,
+)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """How it stood at the end of an epoch.
+
+    Attributes:
+        number: 1 for the first.
+        train_loss: nats, mean over the epoch's steps.
+        held_out_loss: nats per vote on the held-out pairs, those of the rankings included, without label smoothing and
+            centring; 0.693 knows nothing. None without held-out preferences.
+        held_out_accuracy: the share of those votes that went to the higher score; a tie counts half.
+    """
+
+    number: int
+    train_loss: float
+    held_out_loss: float | None = None
+    held_out_accuracy: float | None = None
+
+
+@dataclass
+class TrainedReward:
+    """What `train` made.
+
+    Attributes:
+        model: a sequence classifier of one label, in eval mode. tokenizer: its tokenizer.
+        folder: where both were written; None if nowhere.
+        epochs: how it went.
+        groups, responses: rankings and compared pairs learned from, and the texts in them.
+        held_out: groups that were not learned from.
+        unjudged: records that say nothing, such as skipped comparisons.
+        steps, seconds: of training.
+        stopped: whether `should_stop` ended it early.
+    """
+
+    model: PreTrainedModel
+    tokenizer: Any
+    folder: Path | None
+    epochs: list[Epoch] = field(default_factory=list)
+    groups: int = 0
+    responses: int = 0
+    held_out: int = 0
+    unjudged: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    stopped: bool = False
+
+    def reward(self, **kwargs: Any) -> Classifier:
+        """The model as a reward: what `reward_models.make(folder)` gives."""
+        return Classifier(self.model, self.tokenizer, **kwargs)
+
+
+def train(
+    model: Any,
+    preferences: Any,
+    output_dir: str | os.PathLike[str] | None = None,
+    *,
+    tokenizer: Any = None,
+    held_out: Any = None,
+    ranking_loss: RankingLoss = "plackett_luce",
+    epochs: float = 3.0,
+    batch_size: int = 16,
+    learning_rate: float = 1e-4,
+    lr_schedule: str = "linear",
+    warmup_steps: int = 0,
+    weight_decay: float = 0.0,
+    dropout: float = 0.0,
+    label_smoothing: float = 0.0,
+    centring_coef: float = 0.0,
+    margin_scale: float = 1.0,
+    template: str = TEMPLATE,
+    max_length: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    should_stop: Callable[[], bool] | None = None,
+    progress: TextIO | None = sys.stderr,
+    **training_arguments: Any,
+) -> TrainedReward:
+    """Train a reward model: Bradley-Terry on pairs, Plackett-Luce on rankings, one forward pass for each response.
+
+    The result is an `AutoModelForSequenceClassification` of one label with its tokenizer. Its score is that of the
+    text's last token, and the text is what `reward_models.make(folder)` judges: the template is stored in the config. No EOS
+    is added, because completions come without it; a template can add it: "{prompt}{response}</s>".
+
+    Args:
+        model: folder or hub id of a causal LM (or of a reward model, to go on); a transformers config or its dict (random
+            weights); or a module, which is copied.
+        preferences: comparisons and rankings; or what `reward_models.preferences.formats.read` takes.
+        output_dir: gets a plain Hugging Face folder, model and tokenizer; None: nothing is written.
+        tokenizer: tokenizer or its folder; None: the model's folder.
+        held_out: preferences to measure on after each epoch; or the share of the prompts to hold out, such as 0.1.
+        ranking_loss: "plackett_luce", or "pairs" for Bradley-Terry on all pairs of a ranking (Ouyang et al. 2022, 3.5).
+        epochs: passes over the preferences. Small models need several: the first may look useless.
+        batch_size: pairs or rankings per step.
+        learning_rate: its peak; 1e-4 (TRL's default).
+        lr_schedule: after warm-up: "linear" to 0, "cosine" to 0, or "constant".
+        weight_decay: of AdamW, which is fused.
+        dropout: of the model while it learns; 0 (as TRL's reward trainer has it).
+        label_smoothing: the chance that a choice is a slip; about the share of votes that raters get wrong.
+        centring_coef: weight of the term that keeps scores near zero; see `preference_losses.centring`.
+        margin_scale: units of score that one unit of the records' margins asks for (Touvron et al. 2023, 3.2.2); margins come
+            in a data set's own scale. 0 leaves them out.
+        template: the text that is judged, by "{prompt}" and "{response}", or "chat".
+        max_length: tokens; a longer text loses its beginning. None: what the tokenizer and the model allow.
+        seed: of the order, dropout, and random weights. Sets the global generators, as Trainer does.
+        device: "auto" uses a GPU where there is one; "cpu" never.
+        should_stop: asked after each step; True ends training there, and what was learned is kept.
+        progress: gets a line every few seconds; None: silence.
+        training_arguments: more of transformers' `TrainingArguments`: bf16, gradient_accumulation_steps, max_steps, ...
+
+    Raises:
+        RecordError: records that are no preferences. RewardError: a model or tokenizer that cannot serve. ValueError: nothing
+        to learn from; arguments that do not fit.
+    """
+    if lr_schedule not in ("linear", "cosine", "constant"):
+        raise ValueError(f"lr_schedule={lr_schedule!r} is not known. Use linear, cosine or constant.")
+    if not 0 <= label_smoothing < 0.5:
+        raise ValueError(f"label_smoothing={label_smoothing} must be at least 0 and below 0.5.")
+    torch.manual_seed(seed)
+    records, held_out_records = _records(preferences, held_out, seed)
+    tokenizer = load_reward_tokenizer(tokenizer, model)
+    with no_progress_bars():
+        classifier = load_classifier(model)
+    _check_vocabulary(classifier, tokenizer)
+    limit = max_length or longest(classifier, tokenizer)
+    encode = CompletionEncoder(tokenizer, template, limit)
+    examples = encode_groups(groups_of(records, ranking_loss, margin_scale), encode)
+    if not examples:
+        raise ValueError(f"None of the {len(records)} preferences says which response is better.")
+    held_out_examples = encode_groups(groups_of(held_out_records, "pairs", 0.0), encode)
+    set_pad_token(classifier, tokenizer, [row for example in examples for row in example.rows])
+    Stored(template, limit).put_into(classifier.config)
+    set_dropout(classifier, dropout)
+    head = RewardHead(classifier)
+    watch = _Watch(head, held_out_examples, batch_size, should_stop or (lambda: False), progress)
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments: dict[str, Any] = dict(
+            output_dir=scratch, num_train_epochs=epochs, per_device_train_batch_size=batch_size, learning_rate=learning_rate,
+            lr_scheduler_type="constant_with_warmup" if lr_schedule == "constant" else lr_schedule, warmup_steps=warmup_steps,
+            weight_decay=weight_decay, optim="adamw_torch_fused", remove_unused_columns=False, dataloader_pin_memory=False,
+            use_cpu=device == "cpu", seed=seed, save_strategy="no", logging_strategy="no", report_to=[], disable_tqdm=True,
+        )  # fmt: skip
+        trainer = _RewardTrainer(
+            head,
+            TrainingArguments(**(arguments | training_arguments)),
+            examples,
+            watch,
+            label_smoothing,
+            centring_coef,
+        )
+        started = time.perf_counter()
+        trainer.train()
+    set_dropout(classifier, 0.0)
+    classifier.eval()
+    result = TrainedReward(
+        model=classifier,
+        tokenizer=tokenizer,
+        folder=None if output_dir is None else Path(output_dir),
+        epochs=watch.epochs,
+        groups=len(examples),
+        responses=sum(len(example.rows) for example in examples),
+        held_out=len(held_out_examples),
+        unjudged=sum(not judges(record) for record in records),
+        steps=trainer.state.global_step,
+        seconds=time.perf_counter() - started,
+        stopped=watch.stopped,
+    )
+    if result.folder is not None:
+        with no_progress_bars():
+            classifier.save_pretrained(result.folder)
+            tokenizer.save_pretrained(result.folder)
+    return result
+
+
+def _records(preferences: Any, held_out: Any, seed: int) -> tuple[Sequence[Any], Sequence[Any]]:
+    """The records to learn from, and those to measure on."""
+    records = read_preferences(preferences)
+    if held_out is None:
+        return records, []
+    if isinstance(held_out, float | int):
+        return split(records, held_out, seed)
+    return records, read_preferences(held_out)
+
+
+def read_preferences(preferences: Any) -> Sequence[Any]:
+    """Records as they are; anything else as `formats.read` reads it.
+
+    Raises:
+        RecordError: rows that are no preferences, with their file and line.
+    """
+    if isinstance(preferences, Sequence) and all(isinstance(r, Comparison | Ranking) for r in preferences):
+        return preferences
+    return read(preferences).records
+
+
+def set_dropout(model: nn.Module, rate: float) -> None:
+    """Set every dropout of a transformers model, those that it keeps as numbers included."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = rate
+        for name in ("attention_dropout", "dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, rate)
+
+
+def _check_vocabulary(classifier: PreTrainedModel, tokenizer: Any) -> None:
+    known = vocabulary_of(classifier)
+    needed = max(tokenizer.get_vocab().values()) + 1
+    if known < needed:
+        raise RewardError(
+            f"The model knows {known} tokens, its tokenizer has {needed}: they do not belong together. Give the model's own "
+            "tokenizer, or resize the model with resize_token_embeddings."
+        )
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keeps transformers from drawing a bar for each file it reads or writes."""
+    enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            transformers_logging.enable_progress_bar()
+
+
+class _Watch(TrainerCallback):
+    """Measures after each epoch, says how it goes every few seconds, and ends training when asked."""
+
+    def __init__(
+        self,
+        head: RewardHead,
+        held_out: list[EncodedGroup],
+        batch_size: int,
+        should_stop: Callable[[], bool],
+        file: TextIO | None,
+        seconds: float = 2.0,
+    ) -> None:
+        self.head, self.held_out, self.batch_size = head, held_out, batch_size
+        self.should_stop, self.file, self.seconds = should_stop, file, seconds
+        self.losses: list[Tensor] = []  # of this epoch; kept on the device, to wait for none
+        self.epochs: list[Epoch] = []
+        self.stopped = False
+        self.start = self.said = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.should_stop():
+            self.stopped = control.should_training_stop = True
+        now = time.perf_counter()
+        if self.file is not None and now - self.said >= self.seconds:
+            self.said = now
+            left = (now - self.start) * (state.max_steps - state.global_step) / state.global_step
+            self._say(f"step {state.global_step:>5} of {state.max_steps}   {left:.0f} s to go")
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not self.losses:
+            return
+        train_loss = torch.stack(self.losses).mean().item()
+        self.losses.clear()
+        held_out = held_out_metrics(self.head, self.held_out) if self.held_out else (None, None)
+        epoch = Epoch(len(self.epochs) + 1, train_loss, *held_out)
+        self.epochs.append(epoch)
+        measured = "" if held_out[0] is None else f"   held-out {held_out[0]:.3f}, accuracy {held_out[1]:.3f}"
+        self._say(f"epoch {epoch.number}   loss {train_loss:.3f}{measured}")
+
+    def _say(self, line: str) -> None:
+        if self.file is not None:
+            print(line, file=self.file, flush=True)
+
+
+def held_out_metrics(head: RewardHead, examples: Sequence[EncodedGroup]) -> tuple[float, float]:
+    """Loss and accuracy per vote on pairs: see `Epoch`."""
+    scores = head.score_rows([row for example in examples for row in example.rows])
+    batch = collate(examples)
+    contests = Contests(*(batch[name] for name in ("winner", "losers", "weight", "margin")))
+    total = contests.weight.sum()
+    difference = scores[contests.winner] - scores[contests.losers[:, 0]]
+    won = ((difference.sign() + 1) / 2 * contests.weight).sum()
+    return (contest_losses(scores, contests).sum() / total).item(), (won / total).item()
+
+
+class _RewardTrainer(Trainer):
+    """`Trainer` with the loss of `preference_losses`, and batches of like lengths."""
+
+    def __init__(
+        self,
+        head: RewardHead,
+        arguments: TrainingArguments,
+        examples: list[EncodedGroup],
+        watch: _Watch,
+        label_smoothing: float,
+        centring_coef: float,
+    ) -> None:
+        super().__init__(
+            model=head,
+            args=arguments,
+            train_dataset=examples,  # type: ignore[arg-type]
+            data_collator=collate,  # type: ignore[arg-type]
+            callbacks=[watch],
+        )
+        self.remove_callback(PrinterCallback)
+        self.examples, self.watch = examples, watch
+        self.label_smoothing, self.centring_coef = label_smoothing, centring_coef
+
+    def _get_train_sampler(self, *_: Any) -> BucketSampler:
+        lengths = [example.length for example in self.examples]
+        return BucketSampler(lengths, self.args.train_batch_size, self.args.seed)
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:  # type: ignore[override]
+        group, n_groups = inputs.pop("group"), inputs.pop("n_groups")
+        scores = model(inputs.pop("input_ids"), inputs.pop("lengths"))
+        loss = contest_losses(scores, Contests(**inputs), self.label_smoothing).sum() / n_groups
+        if self.centring_coef:
+            loss = loss + self.centring_coef * centring(scores, group, n_groups)
+        self.watch.losses.append(loss.detach())
+        return loss
