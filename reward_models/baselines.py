@@ -97,6 +97,8 @@ def _best_penalty(comparisons: Sequence[Comparison]) -> float:
 def _minimise(differences: Tensor, penalty: float) -> Tensor:
     """The weights that minimise sum of log(1 + exp(-differences @ weights)) + penalty / 2 x squared weights (L-BFGS)."""
     weights = torch.zeros(differences.shape[1], dtype=torch.float64, requires_grad=True)
+    if not len(weights):  # no term stands in two responses: nothing is known of new ones
+        return weights.detach()
     optimiser = torch.optim.LBFGS(
         [weights], max_iter=100, history_size=20, tolerance_change=1e-6, line_search_fn="strong_wolfe"
     )

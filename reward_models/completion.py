@@ -33,7 +33,7 @@ class Completion:
 class RewardModel(Protocol):
     """Batch in, batch out: n completions in, n finite numbers out. Any callable of this shape serves."""
 
-    def __call__(self, completions: Sequence[Completion], /) -> Sequence[float]: ...
+    def __call__(self, completions: Sequence[Completion], /) -> Sequence[float] | np.ndarray: ...
 
 
 class RewardError(ValueError):
