@@ -129,6 +129,8 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
             buffer.log_probs[tokens] = log_probs.cpu().numpy()
             buffer.entropies[tokens] = entropy(logits).cpu().numpy()
             buffer.ref_log_probs[tokens] = self.reference.token_log_probs(batch)[0].cpu().numpy()
+        error = np.abs(buffer.sampled_log_probs - buffer.log_probs).mean()
+        self.logger.record("rollout/log_prob_error", float(error))  # nats; rounding, unless sampling differs
         if self._n_updates == 0:
             tolerance = 1e-3 if self.policy.lm.dtype == torch.float32 else 0.1
             check_rollout(buffer, self.reference_model is None, tolerance)
@@ -145,6 +147,7 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
         )
         if self._episodes_can_end:
             buffer.rewards[last] -= self.missing_eos_penalty * unfinished
+            self.logger.record("rollout/eos_rate", float(1 - unfinished.mean()))
         buffer.rewards -= self.kl_controller.coef * kl
         for name, estimator in (("objective/kl", "k1"), ("objective/kl_k3", "k3")):
             nats = buffer.sum_per_episode(kl_estimate(buffer.log_probs, buffer.ref_log_probs, estimator))
@@ -154,7 +157,6 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
                     episode.kl = float(episode_nats)
         self.logger.record("objective/kl_coef", self.kl_controller.coef)
         self.logger.record("objective/rlhf_reward", float(buffer.sum_per_episode(buffer.rewards).mean()))
-        self.logger.record("rollout/eos_rate", float(1 - unfinished.mean()))
         self.kl_controller.update(float(buffer.sum_per_episode(kl).mean()), len(buffer.episodes))
 
     @property
