@@ -185,15 +185,16 @@ def stop_on_signals(model: Stoppable | None = None, patience: float = 2.0) -> It
     Without a model, ask what it yields: it is true once a signal came. Must be entered in the main thread:
     Python gives no other one its signals (ValueError).
     """
-    received, reminds = SignalReceived(), False
+    received, reminds, wait = SignalReceived(), False, patience
     asked, over = threading.Event(), threading.Event()
     main = threading.get_ident()
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        nonlocal reminds
+        nonlocal reminds, wait
         if reminds:
             reminds = False
             if model is not None and model.interruptible:
+                wait = patience  # for what cleans up on the way
                 raise OutOfPatience
         elif received:
             raise KeyboardInterrupt
@@ -204,9 +205,8 @@ def stop_on_signals(model: Stoppable | None = None, patience: float = 2.0) -> It
                 asked.set()
 
     def remind() -> None:
-        nonlocal reminds
+        nonlocal reminds, wait
         asked.wait()
-        wait = patience
         while received.number is not None and not over.wait(wait):
             reminds, wait = True, 0.05
             signal.pthread_kill(main, received.number)  # wakes the main thread from what it waits for

@@ -221,6 +221,7 @@ def train(
 def summary(metrics: Path) -> dict[str, Any]:
     """What metrics.jsonl comes to; scores and KL are means over an update's episodes."""
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    rows = [row for row in rows if "objective/scores" in row]  # an evaluation writes rows of its own
     scores = [row["objective/scores"] for row in rows]
     if not rows:
         return {"updates": 0, "num_timesteps": 0, "scores": None, "kl": None}

@@ -51,8 +51,9 @@ def random_state() -> dict[str, Any]:
     """Of Python, of numpy's global generator, and of torch on the CPU and on each CUDA device in use."""
     state: Any = np.random.get_state()  # noqa: NPY002  the generator that SB3 seeds
     kind, keys, *rest = state
+    version, words, spare = random.getstate()
     return {
-        "python": random.getstate(),
+        "python": (version, torch.tensor(words), spare),
         "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
@@ -60,8 +61,9 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
+    version, words, spare = state["python"]
+    random.setstate((version, tuple(words.tolist()), spare))
     kind, keys, *rest = state["numpy"]
-    random.setstate(state["python"])
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
     for device, cuda_state in enumerate(state["cuda"][: torch.cuda.device_count()]):

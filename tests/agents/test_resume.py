@@ -22,7 +22,7 @@ from agents.runs import RunFolder
 from agents.states import file_position, random_state, rewind
 from tests.agents.helpers import letters_env, small_lm
 
-TOTAL = 250  # tokens: five rollouts of 8 episodes, each learned from in 2 epochs of 3 minibatches
+TOTAL = 160  # tokens: four rollouts of 8 episodes, each learned from in 2 epochs of 3 minibatches
 WALL_TIMES = re.compile(r'"(wall_time|time/fps|time/time_elapsed)": [^,}]+(, )?')
 
 
@@ -163,8 +163,8 @@ class StopAt(BaseCallback):
 
 # Where a run is stopped: before the first token, in the middle of rollouts and updates, at their ends.
 POINTS = [
-    ("rollout start", 1), ("token", 1), ("token", 5), ("rollout end", 1), ("loss", 1), ("loss", 2), ("loss", 5),
-    ("rollout start", 2), ("token", 20), ("loss", 12), ("rollout end", 3), ("token", 30), ("loss", 25),
+    ("rollout start", 1), ("token", 1), ("token", 5), ("rollout end", 1), ("loss", 1), ("loss", 5), ("rollout start", 2),
+    ("loss", 12), ("rollout end", 3), ("token", 20), ("loss", 20),
 ]  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def test_stopped_anywhere_it_goes_on_exactly(whole, tmp_path, point, n):
     run = Run(tmp_path)
     stop = StopAt(point, n)
     run.learn(stop)
-    assert stop.reached and run.model.num_timesteps < TOTAL + 60
+    assert stop.reached
     assert_same(run.reload().learn().result(), whole("vector"))
 
 
@@ -202,14 +202,15 @@ def test_an_error_anywhere_costs_nothing(whole, tmp_path, point, n):
 
 def test_stopped_again_and_again(whole, tmp_path):
     run = Run(tmp_path)
-    for point, n in [("token", 9), ("loss", 4), ("token", 3), ("loss", 1), ("loss", 1), ("loss", 2)]:
+    for point, n in [("token", 9), ("loss", 4), ("token", 3), ("loss", 1), ("loss", 1)]:
         run.learn(StopAt(point, n)).reload()
         run.reload()  # saved as it was loaded
     assert_same(run.learn().result(), whole("vector"))
 
 
-@pytest.mark.parametrize("point, n", [("token", 9), ("loss", 2)])
-@pytest.mark.parametrize("name", list(ENVS)[1:])
+@pytest.mark.parametrize(
+    "name, point, n", [(name, *stop) for name, stop in zip(ENVS, [("token", 9), ("loss", 2)] * 3)]
+)
 def test_any_of_our_environments(whole, tmp_path, name, point, n):
     expected = whole(name, env=ENVS[name])
     run = Run(tmp_path, env=ENVS[name]).learn(StopAt(point, n))
@@ -226,7 +227,7 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("point, n", [("token", 9), ("loss", 2), ("rollout start", 4)])
+@pytest.mark.parametrize("point, n", [("loss", 2), ("rollout start", 3)])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_any_settings(whole, tmp_path, name, point, n):
     expected = whole(name, **SETTINGS[name])
@@ -245,9 +246,9 @@ def test_saving_changes_nothing(whole, tmp_path):
 
 def test_checkpoints_of_stable_baselines3_are_resumed(whole, tmp_path):
     run = Run(tmp_path / "run")
-    run.learn(CheckpointCallback(3, str(tmp_path / "all")), StopAt("token", 26))
+    run.learn(CheckpointCallback(3, str(tmp_path / "all")), StopAt("token", 19))
     saved = sorted((tmp_path / "all").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    assert len(saved) == 8
+    assert len(saved) == 6
     run.load(saved[-3])
     assert run.model.num_timesteps <= int(saved[-3].stem.split("_")[2])  # of the rollout's beginning
     assert_same(run.learn().result(), whole("vector"))
@@ -270,7 +271,7 @@ class Counter(BaseCallback):
         self.table.append([self.num_timesteps, scores.mean()])
 
 
-@pytest.mark.parametrize("point, n", [("token", 13), ("token", 22), ("loss", 9)])
+@pytest.mark.parametrize("point, n", [("token", 13), ("loss", 9)])
 def test_evaluations_and_counts_go_on(tmp_path, point, n):
     def callbacks_in(folder):
         def callbacks():
@@ -289,7 +290,7 @@ def test_evaluations_and_counts_go_on(tmp_path, point, n):
     run.reload().learn()
     assert_same(run.result(), whole.result())
     evaluations = [np.load(tmp_path / name / "evaluations.npz") for name in ("whole", "run")]
-    assert len(evaluations[0]["timesteps"]) > 3
+    assert len(evaluations[0]["timesteps"]) > 2
     for name in ("timesteps", "results", "ep_lengths"):
         assert (evaluations[0][name] == evaluations[1][name]).all()
     best = [checkpoint.read(tmp_path / name / "best_model.zip") for name in ("whole", "run")]
