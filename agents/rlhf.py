@@ -36,12 +36,12 @@ from agents.loop_report import make_report
 from agents.model_card import write_model_card
 from agents.runs import clock
 from agents.settings import LoopSettings
-from agents.sft import no_progress_bars
 from agents.stages import Evaluation, Stopped, answer, evaluate, read_completions, write_completions
 from agents.world import World, make_world
 from reward_models import RewardModel, make, score
 from reward_models.files import replacing, write_json
 from reward_models.preferences import Origin
+from reward_models.quiet import quiet_transformers
 
 SFT, SFT_EVALUATE = "sft", "sft-evaluate"
 STAGES = ("sample", "compare", "reward", "ppo", "evaluate")
@@ -104,7 +104,7 @@ class Loop:
         self.world: World = make_world(settings)
         self._start()
         store = FeedbackStore(self.folder / "feedback.db")
-        with stop_on_signals() as self.stopped, store as self.store, no_progress_bars():
+        with stop_on_signals() as self.stopped, store as self.store, quiet_transformers():
             try:
                 return self._rounds()
             except Stopped as stopped:

@@ -8,8 +8,7 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,13 +16,13 @@ from typing import Any, TextIO
 import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel, TrainingArguments
-from transformers.utils import logging as transformers_logging
 
 from agents.demonstrations import IGNORED, DemonstrationEncoder, Example, Pair, collate, read_pairs
 from agents.lm import load_causal_lm
 from agents.sft_samples import Answers, Sample, spread
 from agents.sft_trainer import Progress, ResumableTrainer
 from reward_models.preferences.splits import split
+from reward_models.quiet import quiet_transformers
 from text_envs.tokenizer import load_tokenizer
 
 
@@ -135,7 +134,7 @@ def finetune(
     torch.manual_seed(seed)
     tokenizer = load_tokenizer(tokenizer if tokenizer is not None else _own_tokenizer(model))
     encode = DemonstrationEncoder(tokenizer, eos_token_id, response_prefix)
-    with no_progress_bars():
+    with quiet_transformers():
         lm = load_causal_lm(model, encode.vocab_size, max_length or 512)
     _check_vocabulary(lm, encode.vocab_size)
     limit = _length_limit(lm, max_length)
@@ -209,7 +208,7 @@ def finetune(
         ],
     )
     if result.folder is not None:
-        with no_progress_bars():
+        with quiet_transformers():
             lm.save_pretrained(result.folder)
             tokenizer.save_pretrained(result.folder)
     return result
@@ -236,18 +235,6 @@ def response_loss(
 
 def _fingerprint(examples: Sequence[Example]) -> str:
     return hashlib.sha256(json.dumps(examples).encode()).hexdigest()
-
-
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Keeps transformers from drawing a bar for each file it reads or writes."""
-    enabled = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            transformers_logging.enable_progress_bar()
 
 
 def _own_tokenizer(model: Any) -> str:

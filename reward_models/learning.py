@@ -6,8 +6,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,7 +14,6 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.utils import logging as transformers_logging
 
 from reward_models.classifier import Classifier, Stored
 from reward_models.completion import RewardError
@@ -33,6 +31,7 @@ from reward_models.preference_losses import Contests, centring, contest_losses
 from reward_models.preferences.formats import read
 from reward_models.preferences.records import Comparison, Ranking
 from reward_models.preferences.splits import split
+from reward_models.quiet import quiet_transformers
 from reward_models.reward_head import (
     RewardHead,
     load_classifier,
@@ -161,7 +160,7 @@ def train(
     torch.manual_seed(seed)
     records, held_out_records = _records(preferences, held_out, seed)
     tokenizer = load_reward_tokenizer(tokenizer, model)
-    with no_progress_bars():
+    with quiet_transformers():
         classifier = load_classifier(model)
     _check_vocabulary(classifier, tokenizer)
     limit = max_length or longest(classifier, tokenizer)
@@ -208,7 +207,7 @@ def train(
         stopped=watch.stopped,
     )
     if result.folder is not None:
-        with no_progress_bars():
+        with quiet_transformers():
             classifier.save_pretrained(result.folder)
             tokenizer.save_pretrained(result.folder)
     return result
@@ -253,18 +252,6 @@ def _check_vocabulary(classifier: PreTrainedModel, tokenizer: Any) -> None:
             f"The model knows {known} tokens, its tokenizer has {needed}: they do not belong together. Give the model's own "
             "tokenizer, or resize the model with resize_token_embeddings."
         )
-
-
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Keeps transformers from drawing a bar for each file it reads or writes."""
-    enabled = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            transformers_logging.enable_progress_bar()
 
 
 class _Watch(TrainerCallback):
