@@ -77,12 +77,16 @@ def spread(pairs: Sequence[Pair], n: int) -> list[Pair]:
     return [different[i * len(different) // n] for i in range(n)]
 
 
-def table_of(samples: Sequence[Sample], title: str = "") -> Table:
-    """Samples as a table for `rich.console.Console.print`."""
+def table_of(samples: Sequence[Sample], title: str = "", longest: int = 240) -> Table:
+    """Samples as a table for `rich.console.Console.print`; texts are cut after `longest` characters."""
     table = Table(title=title, title_justify="left", show_lines=True)
     for heading, ratio in (("prompt", 3), ("demonstration", 4), ("before", 4), ("after", 4)):
         table.add_column(heading, ratio=ratio, overflow="fold")
     for sample in samples:
         texts = (sample.prompt, sample.demonstration, sample.before, sample.after)
-        table.add_row(*(Text(visible(text.strip())) for text in texts))
+        table.add_row(*(Text(visible(shortened(text.strip(), longest))) for text in texts))
     return table
+
+
+def shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]} ..."
