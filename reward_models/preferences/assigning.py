@@ -23,11 +23,11 @@ def assign(
         lease: seconds.
         now: unix seconds.
     """
+    expire(connection, now)
     mine = connection.execute(_unfinished(kinds), {"rater": rater}).first()
-    if mine is not None and mine.state == "open":  # still holds its place, even past its time
+    if mine is not None and mine.state == "open":
         connection.execute(_CHANGE, {"assignment": mine.id, "expires": now + lease})
         return _assignment(connection, mine, rater, mine.id, mine.shown, now + lease)
-    expire(connection, now)
     row = mine or _next(connection, rater, kinds)
     if row is None:
         return None

@@ -41,8 +41,9 @@ def vote(
         return stored
     if row.state == "voted":
         raise Conflict(f"Assignment {assignment} has a vote already. Undo it first, or ask for another one.")
-    if row.state != "open":
-        if row.taken >= row.overlap:
+    if row.state != "open":  # late, and its place was given back
+        assigning.expire(connection, now)
+        if assigning.find(connection, assignment, rater).taken >= row.overlap:
             raise LeaseExpired(
                 f"The lease of assignment {assignment} has run out, and others have taken its place since. "
                 "Ask for another one."

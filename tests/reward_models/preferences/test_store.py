@@ -169,6 +169,26 @@ class TestAssigning:
         assert store.assign(store.rater("Cy").id) is None
         assert store.progress().votes == 1
 
+    def test_leases_of_others_that_ran_out_make_room_for_what_one_left(self, store, pairs, clock):
+        store.add_samples(pairs(1))
+        store.request_comparisons()
+        ann, bob = store.rater("Ann").id, store.rater("Bob").id
+        left = store.assign(ann, lease=60)
+        clock.now += 60
+        store.assign(bob, lease=60)
+        clock.now += 60
+        assert store.assign(ann).id == left.id
+
+    def test_leases_of_others_that_ran_out_make_room_for_a_late_vote(self, store, pairs, clock):
+        store.add_samples(pairs(1))
+        store.request_comparisons()
+        ann, bob = store.rater("Ann").id, store.rater("Bob").id
+        left = store.assign(ann, lease=60)
+        clock.now += 60
+        store.assign(bob, lease=60)
+        clock.now += 60
+        assert not store.vote(left.id, {"choice": "left"}, key="late").repeated
+
     def test_a_rater_who_comes_back_finds_what_they_left_with_its_draft(self, store, clock):
         store.add_prompts(["one", "two", "three"])
         store.request_demonstrations(overlap=2)

@@ -17,10 +17,13 @@ from hypothesis.stateful import (
 from benchmarks.feedback import postgres
 from benchmarks.feedback.audit import audit
 from reward_models.preferences.store import Conflict, FeedbackStore, LeaseExpired, Sample
+from tests.reward_models.preferences.conftest import Clock
 
-RATERS = 3
+RATERS = 4
 LEASE = 10.0
-CHOICES = ("left", "right", "tie", "skip")
+
+raters = st.integers(0, RATERS - 1)
+choices = st.sampled_from(["left", "right", "tie", "skip"])
 
 
 @dataclass
@@ -29,111 +32,103 @@ class Hand:
 
     item: int
     rater: int
-    state: str = "open"  # then voted or released; an open one whose time is over may have been expired
+    state: str = "open"  # then voted or released; one that is open and late may have been given to another
     expires: float = 0.0
-    votes: list = field(
-        default_factory=list
-    )  # (key, choice, vote id) of those that count or counted, the last one last
+    votes: list = field(default_factory=list)  # (vote id, key, choice), the last one last
 
 
-class Store(RuleBasedStateMachine):
-    """Raters take, keep, give back, rate, undo and send again; time passes; more is asked."""
+class Crowd(RuleBasedStateMachine):
+    """Raters take, rate, undo, give back and send again; time passes; more is asked of them."""
 
-    url = ""  # of an empty database; set by the tests below
+    store: FeedbackStore  # empty; set by `try_events`
+    clock: Clock
 
-    @initialize(overlap=st.integers(1, 3))
+    @initialize(overlap=st.integers(1, 2))
     def begin(self, overlap):
-        self.now = 0.0
-        self.store = FeedbackStore(self.url, clock=lambda: self.now)
-        self.wipe()
-        self.store.add_samples([Sample(f"p{i}", f"r{j}") for i in range(3) for j in range(2)])
+        self.store.add_samples([Sample(f"p{i}", f"r{j}") for i in range(2) for j in range(2)])
         self.overlap = dict.fromkeys(self.store.request_comparisons(overlap=overlap), overlap)
         self.raters = [self.store.rater(f"rater {i}").id for i in range(RATERS)]
         self.hands: dict[int, Hand] = {}
-        self.sent: list[tuple] = []  # every vote that was acknowledged: (assignment, choice, key, vote id)
-        self.undone: list[tuple] = []  # (rater, key)
-        self.events = 0
-
-    def wipe(self):
-        """Many runs share a database: a new one costs PostgreSQL half a second."""
-        with self.store.database.writers.begin() as connection:
-            for table in ("votes", "assignments", "item_samples", "items", "samples", "prompts", "raters"):
-                connection.exec_driver_sql(f"DELETE FROM {table}")
+        self.acknowledged: dict[str, dict] = {}
+        self.undone: set[str] = set()
+        self.keys = 0
+        self.assign(0)
 
     def key(self):
-        self.events += 1
-        return f"key {self.events}"
+        self.keys += 1
+        return f"key {self.keys}"
 
-    def taken(self, item):
-        """Votes and live leases."""
+    def is_live(self, hand):
+        return hand.state == "open" and hand.expires > self.clock.now
+
+    def has_room(self, item):
         hands = [hand for hand in self.hands.values() if hand.item == item]
-        return sum(
-            hand.state == "voted" or (hand.state == "open" and hand.expires > self.now) for hand in hands
-        )
+        return sum(hand.state == "voted" or self.is_live(hand) for hand in hands) < self.overlap[item]
 
-    @rule(rater=st.integers(0, RATERS - 1))
     def assign(self, rater):
-        rater = self.raters[rater]
-        given = self.store.assign(rater, lease=LEASE)
+        given = self.store.assign(self.raters[rater], lease=LEASE)
         if given is None:
-            for item, overlap in self.overlap.items():
-                mine = [hand for hand in self.hands.values() if (hand.item, hand.rater) == (item, rater)]
-                assert self.taken(item) >= overlap or any(hand.state == "voted" for hand in mine)
-            return
-        hand = self.hands.setdefault(given.id, Hand(given.item, rater))
-        assert (hand.item, hand.rater) == (given.item, rater)
-        assert hand.state != "voted", "given twice"
-        hand.state, hand.expires = "open", self.now + LEASE
+            done = {
+                h.item for h in self.hands.values() if h.rater == self.raters[rater] and h.state == "voted"
+            }
+            assert not any(self.has_room(item) for item in self.overlap if item not in done)
+            return None
+        hand = self.hands.setdefault(given.id, Hand(given.item, given.rater))
+        assert (hand.item, hand.rater) == (given.item, self.raters[rater])
+        assert hand.state != "voted", "given although it was rated"
+        hand.state, hand.expires = "open", self.clock.now + LEASE
         assert given.expires == hand.expires
+        return given.id
+
+    def send(self, number, choice, times):
+        hand, key = self.hands[number], self.key()
+        vote = self.store.vote(number, {"choice": choice}, key=key)
+        assert hand.state != "voted" and (self.is_live(hand) or self.has_room(hand.item))
+        hand.state = "voted"
+        hand.votes.append((vote.id, key, choice))
+        self.acknowledged[key] = {"choice": choice}
+        for _ in range(times - 1):
+            again = self.store.vote(number, {"choice": choice}, key=key)
+            assert (again.id, again.repeated) == (vote.id, True)
+
+    @rule(rater=raters)
+    def take(self, rater):
+        self.assign(rater)
+
+    @rule(rater=raters, choice=choices, times=st.integers(1, 2))
+    def rate(self, rater, choice, times):
+        number = self.assign(rater)
+        if number is not None:
+            self.send(number, choice, times)
 
     @precondition(lambda self: self.hands)
-    @rule(data=st.data(), choice=st.sampled_from(CHOICES))
-    def vote(self, data, choice):
+    @rule(data=st.data(), choice=choices)
+    def vote_on_what_was_given_some_time(self, data, choice):
         number = data.draw(st.sampled_from(sorted(self.hands)))
-        hand, key = self.hands[number], self.key()
-        live = hand.state == "open" and hand.expires > self.now
-        has_room = self.taken(hand.item) < self.overlap[hand.item]
+        hand = self.hands[number]
         try:
-            vote = self.store.vote(number, {"choice": choice}, key=key)
+            self.send(number, choice, 1)
         except Conflict:
             assert hand.state == "voted"
         except LeaseExpired:
-            assert not live and not has_room
-        else:
-            assert hand.state != "voted" and (live or has_room)
-            hand.state = "voted"
-            hand.votes.append((key, choice, vote.id))
-            self.sent.append((number, choice, key, vote.id))
+            assert not self.is_live(hand) and not self.has_room(hand.item)
 
-    @precondition(lambda self: self.sent)
-    @rule(data=st.data())
-    def send_again(self, data):
-        number, choice, key, vote = data.draw(st.sampled_from(self.sent))
-        again = self.store.vote(number, {"choice": choice}, key=key)
-        assert (again.id, again.repeated) == (vote, True)
-
-    @rule(rater=st.integers(0, RATERS - 1))
-    def undo(self, rater):
-        rater, key = self.raters[rater], self.key()
-        given = self.store.undo(rater, key=key, lease=LEASE)
-        votes = {
-            hand.votes[-1][2]: number
+    @rule(rater=raters, times=st.integers(1, 2))
+    def undo(self, rater, times):
+        key = self.key()
+        mine = {
+            hand.votes[-1]: number
             for number, hand in self.hands.items()
-            if hand.rater == rater and hand.state == "voted"
+            if hand.rater == self.raters[rater] and hand.state == "voted"
         }
-        if not votes:
-            assert given is None
+        if not mine:
+            assert self.store.undo(self.raters[rater], key=key) is None
             return
-        number = votes[max(votes)]
-        assert given.id == number
-        self.hands[number].state, self.hands[number].expires = "open", self.now + LEASE
-        self.undone.append((rater, key))
-
-    @precondition(lambda self: self.undone)
-    @rule(data=st.data())
-    def undo_again(self, data):
-        rater, key = data.draw(st.sampled_from(self.undone))
-        assert self.store.undo(rater, key=key).rater == rater
+        number = mine[max(mine)]
+        for _ in range(times):
+            assert self.store.undo(self.raters[rater], key=key, lease=LEASE).id == number
+        self.hands[number].state, self.hands[number].expires = "open", self.clock.now + LEASE
+        self.undone.add(key)
 
     @precondition(lambda self: self.hands)
     @rule(data=st.data())
@@ -143,63 +138,54 @@ class Store(RuleBasedStateMachine):
         if self.hands[number].state == "open":
             self.hands[number].state = "released"
 
-    @rule(seconds=st.sampled_from([1.0, 9.0, 11.0]))
+    @rule(seconds=st.sampled_from([4.0, LEASE]))
     def wait(self, seconds):
-        self.now += seconds
+        self.clock.now += seconds
 
-    @rule(overlap=st.integers(1, 4))
-    def ask_for_more(self, overlap):
-        for item in self.store.request_comparisons(overlap=overlap):
-            self.overlap[item] = max(self.overlap[item], overlap)
-
+    @precondition(lambda self: self.keys > 15)  # places are scarce before
     @rule()
-    def reopen(self):
-        self.store.close()
-        self.store = FeedbackStore(self.url, clock=lambda: self.now)
+    def ask_for_more(self):
+        self.overlap.update(dict.fromkeys(self.store.request_comparisons(overlap=2), 2))
 
     @invariant()
-    def every_acknowledged_vote_is_there_once_and_no_item_has_too_many(self):
-        acknowledged = {key: {"choice": choice} for _, choice, key, _ in self.sent}
-        undone = {key for _, key in self.undone}
-        assert audit(self.store, acknowledged, undone, self.now) == {
-            "lost": 0,
-            "doubled": 0,
-            "over_assigned": 0,
-        }
-        current = {vote.key: vote.answer["choice"] for vote in self.store.votes(current=True)}
-        assert current == {
-            hand.votes[-1][0]: hand.votes[-1][1] for hand in self.hands.values() if hand.state == "voted"
-        }
-        assert self.store.progress().votes == len(self.store.records()) == len(current)
+    def nothing_is_lost_or_doubled_and_no_item_has_too_many(self):
+        found = audit(self.store, self.acknowledged, self.undone)
+        assert found == {"lost": 0, "doubled": 0, "over_assigned": 0}
 
     def teardown(self):
-        if hasattr(self, "store"):
-            self.store.close()
+        current = {vote.key: vote.answer["choice"] for vote in self.store.votes(current=True)}
+        votes = [hand.votes[-1] for hand in self.hands.values() if hand.state == "voted"]
+        assert current == {key: choice for _, key, choice in votes}
+        assert self.store.progress().votes == len(self.store.records()) == len(current)
+        with self.store.database.writers.begin() as connection:
+            for table in ("votes", "assignments", "item_samples", "items", "samples", "prompts", "raters"):
+                connection.exec_driver_sql(f"DELETE FROM {table}")
 
 
-def run(url, examples):
-    machine = type("Machine", (Store,), {"url": url})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=30,
-            deadline=None,
-            derandomize=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+def try_events(url, runs):
+    clock = Clock()
+    with FeedbackStore(url, clock=clock) as store:
+        run_state_machine_as_test(
+            type("Crowd", (Crowd,), {"store": store, "clock": clock}),
+            settings=settings(
+                max_examples=runs,
+                stateful_step_count=50,
+                deadline=None,
+                derandomize=True,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
 
 
-def test_random_events_on_sqlite(tmp_path):
-    run(tmp_path / "feedback.db", examples=15)
+def test_random_events_on_sqlite(quick_path):
+    try_events(quick_path / "feedback.db", runs=50)
 
 
 def test_random_events_on_postgresql(postgres_server):
     with postgres.empty(postgres_server) as url:
-        run(url, examples=8)
+        try_events(url, runs=20)
 
 
 @pytest.mark.slow
-def test_many_random_events_on_sqlite(tmp_path):
-    run(tmp_path / "feedback.db", examples=1000)
+def test_many_random_events_on_sqlite(quick_path):
+    try_events(quick_path / "feedback.db", runs=500)
