@@ -1,5 +1,6 @@
 """What all on-policy text algorithms share: roll out whole episodes, judge them, learn from them."""
 
+import math
 import sys
 import time
 from collections import defaultdict
@@ -247,9 +248,14 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection):  # type: 
                 print(f"Early stopping at epoch {update.epoch}: approx_kl is {values['approx_kl']:.3f}")
             update.epoch = self.n_epochs
             return
+        norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm))
+        if not math.isfinite(norm):  # a step along it would leave a policy that can sample nothing
+            raise ValueError(
+                f"The gradient is {norm} after {self.num_timesteps} timesteps, in update {self._n_updates + 1}; the policy is as "
+                "it was before. Lower learning_rate, and look at the scores and the KL before it."
+            )
+        log.setdefault("grad_norm", []).append(norm)
         self.torn = True
-        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-        log.setdefault("grad_norm", []).append(float(norm))
         optimizer.step()
         update.minibatch += 1
         self.torn = False

@@ -399,6 +399,14 @@ def test_mistakes_are_named_at_once(settings, message):
         make_ppo(**settings)
 
 
+def test_a_gradient_that_is_no_number_is_an_error_that_leaves_the_policy_as_it_was():
+    model = make_ppo(ent_coef=float("nan"))
+    before = [parameter.clone() for parameter in model.policy.parameters()]
+    with pytest.raises(ValueError, match=r"The gradient is nan after \d+ timesteps, in update 1"):
+        model.learn(1)
+    assert all(torch.equal(old, new) for old, new in zip(before, model.policy.parameters()))
+
+
 def test_an_algorithm_needs_an_environment():
     with pytest.raises(ValueError, match="env is None"):
         TextPPO("CausalLMPolicy", None)
