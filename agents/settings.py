@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -205,4 +206,4 @@ class LoopSettings:
 
     def to_json(self) -> dict[str, Any]:
         """All settings as JSON values."""
-        return asdict(self)
+        return json.loads(json.dumps(asdict(self)))
