@@ -251,8 +251,8 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection):  # type: 
         norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm))
         if not math.isfinite(norm):  # a step along it would leave a policy that can sample nothing
             raise ValueError(
-                f"The gradient is {norm} after {self.num_timesteps} timesteps, in update {self._n_updates + 1}; the policy is "
-                "as it was before. Lower learning_rate, and look at the scores and the KL before it."
+                f"The gradient is {norm} after {self.num_timesteps} timesteps, in update {self._n_updates + 1}; the policy "
+                "is as it was before. Lower learning_rate, and look at the scores and the KL before it."
             )
         log.setdefault("grad_norm", []).append(norm)
         self.torn = True
