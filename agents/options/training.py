@@ -224,7 +224,7 @@ def demo_parser() -> ArgumentParser:
     add(
         "--votes",
         type=PositiveInt | None,
-        help="comparisons in each round; default: 2000, 500 if quick, 40 if you are the rater",
+        help="comparisons in each round; default: 2000; 500 if quick; 40 by you",
     )
     add("--port", type=NonNegativeInt, default=8000, help="of the rating page")
     add("--sft-steps", type=PositiveInt, default=1200, help="steps of fine-tuning")
