@@ -70,6 +70,11 @@ class Ensemble:
         return (scores[:, :, None] - scores[:, None, :]).std(0)
 
     @property
+    def std(self) -> float:
+        """How many logits one unit of score is: 1, or of calibrated members the mean of their standard deviations."""
+        return float(np.mean([getattr(model, "std", 1.0) for model in self.models]))
+
+    @property
     def counts(self) -> dict[str, int]:
         """What the guarded members counted, added up."""
         return counts_of(*self.models)

@@ -56,3 +56,13 @@ def test_disagreement_is_about_differences_not_about_levels():
 def test_arguments_that_do_not_fit_are_named(arguments, message):
     with pytest.raises(RewardError, match=message):
         Ensemble(**arguments)
+
+
+def test_unit_of_score_is_the_mean_of_the_members():
+    class Calibrated:
+        std = 3.0
+
+        def __call__(self, completions):
+            return [0.0] * len(completions)
+
+    assert Ensemble([Calibrated(), length]).std == 2.0
