@@ -36,3 +36,56 @@ def test_03_text_ppo(tmp_path):
 
 def test_07_stock_sb3():
     assert 0 <= load("07_stock_sb3").main(total_timesteps=512) <= 1
+
+
+def test_04_reward_from_preferences(tmp_path):
+    found = load("04_reward_from_preferences").main(
+        None, str(tmp_path / "reward"), n=40, steps=1, epochs=1, **BUDGET
+    )
+    assert 0 <= found.accuracy.value <= 1
+    assert (tmp_path / "reward" / "model.safetensors").is_file()
+
+
+def test_05_people_in_the_loop(tmp_path):
+    from reward_models import make
+    from reward_models.preferences.client import HTTPClient
+    from reward_models.preferences.raters import SimulatedRater
+
+    def rate(address):
+        with HTTPClient(address, "Ann") as desk:
+            SimulatedRater(make("length", target=20), name="Ann").rate(desk)
+
+    export = load("05_people_in_the_loop").main(3, str(tmp_path), port=0, raters=rate)
+    assert 0 < export.rows <= 3 and (tmp_path / "comparisons.jsonl").is_file()
+
+
+def test_06_whole_loop(tmp_path, capsys):
+    from agents.settings import EvaluationSettings, PPOSettings, RewardSettings, SampleSettings
+
+    result = load("06_whole_loop").main(
+        str(tmp_path),
+        rounds=1,
+        samples=SampleSettings(prompts=20),
+        reward=RewardSettings(epochs=1),
+        ppo=PPOSettings(total_timesteps=100, n_episodes=4),
+        evaluation=EvaluationSettings(prompts=8),
+        device="cpu",
+    )
+    assert 0 <= result["stages"]["round-1/evaluate"]["scores"]["gold"]["mean"] <= 1
+    assert "gold score" in capsys.readouterr().out and (tmp_path / "report.html").is_file()
+
+
+def test_the_loop_s_files_describe_runs():
+    import yaml
+
+    from agents.options.loop import settings_from_yaml
+
+    assert settings_from_yaml(EXAMPLES / "loop.yaml").feedback.rater == "web"
+    assert settings_from_yaml(EXAMPLES / "loop_stories.yaml").judge == {"name": "vader"}
+    assert yaml.safe_load((EXAMPLES / "loop.yaml").read_text())["rounds"] == 2
+
+
+def test_preferences_from_labels(tmp_path):
+    rows = [{"prompt": "a", "response": "good", "reward": 1}, {"prompt": "a", "response": "bad", "reward": 0}]
+    (comparison,) = load("loop_coffee").comparisons(rows)
+    assert (comparison.chosen, comparison.rejected) == ("good", "bad")
