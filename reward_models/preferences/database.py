@@ -7,7 +7,6 @@ import os
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +34,7 @@ class _Write:
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]):
         self.function, self.args, self.kwargs = function, args, kwargs
+        self.turn = threading.Event()
         self.done = False
         self.result: Any = None
         self.error: Exception | None = None
@@ -54,8 +54,8 @@ class Database:
     """Connections with the guarantees that a feedback store needs.
 
     SQLite: write-ahead log, every commit synced to disk, foreign keys enforced, mode 0600. Writes begin with BEGIN IMMEDIATE
-    (a deferred one dies with "database is locked" when it first writes), and those of one process queue on a lock of its own,
-    for SQLite's own waiting is unfair. PostgreSQL: every write transaction first takes one advisory lock, because at the
+    (a deferred one dies with "database is locked" when it first writes), and those of one process queue in order, for
+    SQLite's own waiting is unfair. PostgreSQL: every write transaction first takes one advisory lock, because at the
     default isolation two of them would hand out the same place; reads see one moment.
 
     Args:
@@ -68,8 +68,9 @@ class Database:
     def __init__(self, url: str | os.PathLike[str]):
         self.url = _parse(url)
         self.where = self.url.database if self.is_sqlite else self.url.render_as_string(hide_password=True)
-        self.lock = threading.Lock()
-        self.waiting: deque[_Write] = deque()
+        self.lock = threading.Lock()  # of the two below; never held for long
+        self.waiting: list[_Write] = []
+        self.leader: _Write | None = None
         if self.is_sqlite:
             _prepare_file(Path(str(self.url.database)))
             self.engine = sa.create_engine(self.url, pool_size=8, max_overflow=8)
@@ -104,25 +105,38 @@ class Database:
     def write(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """`function(connection, *args, **kwargs)` in a transaction that no other write overlaps; on disk when this returns.
 
-        Writes that wait for one another share a commit, for syncing to disk takes longer than most of them: whoever gets the
-        lock does all that is waiting, each in a savepoint, so that one that fails takes back nothing but its own.
+        Writes that wait for one another share a commit, for syncing to disk takes longer than most of them: one thread at a
+        time does all that is waiting, each in a savepoint, so that one that fails takes back nothing but its own.
 
         Raises:
             What `function` raises; nothing of it is then stored. DBAPIError: the commit failed, and nothing is stored either.
         """
         mine = _Write(function, args, kwargs)
-        self.waiting.append(mine)
+        with self.lock:
+            self.waiting.append(mine)
+            if self.leader is None:
+                self._lead(mine)
         try:
-            with self.lock:
-                if not mine.done:
-                    self._commit(list(self.waiting))
-        except BaseException:  # interrupted; the others do their own when they get the lock
+            mine.turn.wait()  # to do all that is waiting; or another has done it
             if not mine.done:
-                self.waiting.remove(mine)
-            raise
+                self._commit(list(self.waiting))
+        finally:
+            self._leave(mine)
         if mine.error is not None:
             raise mine.error
         return mine.result
+
+    def _lead(self, write: _Write | None) -> None:
+        self.leader = write
+        if write is not None:
+            write.turn.set()
+
+    def _leave(self, mine: _Write) -> None:
+        with self.lock:
+            if mine in self.waiting:  # interrupted before it was done
+                self.waiting.remove(mine)
+            if self.leader is mine:
+                self._lead(self.waiting[0] if self.waiting else None)
 
     def _commit(self, batch: list[_Write]) -> None:
         try:
@@ -134,9 +148,12 @@ class Database:
         except Exception as error:
             for write in batch:
                 write.error = error
-        for write in batch:
-            write.done = True
-            self.waiting.remove(write)
+        with self.lock:
+            for write in batch:
+                if write in self.waiting:
+                    self.waiting.remove(write)
+                write.done = True
+                write.turn.set()
 
     def close(self) -> None:
         self.engine.dispose()
