@@ -78,7 +78,7 @@ def rater_or_none(
     return settings.by_name(name) if name else None
 
 
-def rater_in_charge(rater: Annotated[Rater | None, Depends(rater_or_none)]) -> Rater:
+async def rater_in_charge(rater: Annotated[Rater | None, Depends(rater_or_none)]) -> Rater:
     """Who is asking.
 
     Raises:
@@ -89,7 +89,7 @@ def rater_in_charge(rater: Annotated[Rater | None, Depends(rater_or_none)]) -> R
     return rater
 
 
-def organiser(request: Request, rater: Annotated[Rater | None, Depends(rater_or_none)]) -> None:
+async def organiser(request: Request, rater: Annotated[Rater | None, Depends(rater_or_none)]) -> None:
     """Lets the organiser through: on one's own machine everybody, elsewhere who has the organiser's link.
 
     Raises:
