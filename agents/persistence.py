@@ -66,7 +66,7 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
             path: a path, or a binary file.
             exclude, include: accepted for Stable-Baselines3's sake; what is saved is fixed.
             resume: whether training is to go on from it exactly (``learn`` says how). Without, optimiser, random numbers and
-                the like are left out: a third of the size, enough to predict or to begin another training.
+                the like are left out: half the size, enough to predict or to begin another training.
 
         Called during a rollout, by a callback say, it saves the run as it was before that rollout, which is then generated
         again: ``num_timesteps`` is that of then.

@@ -1,6 +1,6 @@
 """Kills `rlhf ppo --resume` again and again, by chance and at each labelled point, and compares with runs left alone.
 
-python -m benchmarks.resume                      # 200 kills by chance, every labelled point: about five minutes
+python -m benchmarks.resume                      # 200 kills by chance, every labelled point: a quarter of an hour
 python -m benchmarks.resume --kills 20 --points 12 --no-signals
 """
 
