@@ -15,13 +15,15 @@ from agents import doctor_rollout as of_rollout
 from agents import doctor_setup as of_setup
 from agents.commands import check_model, make_env, make_ppo
 from agents.doctor_findings import Finding, causes_first, problem
+from agents.doctor_rollout import positions
 from agents.envs import common_attribute
 from agents.generation import complete
 from agents.on_policy import OnPolicyTextAlgorithm
 from agents.options.training import ppo_parser
 from reward_models import Completion, score
 from reward_models.completion import RewardError
-from text_envs.task import TextTask
+from text_envs.task import TextTask, stop_strings
+from text_envs.tokenizer import find_eos, load_tokenizer
 
 PROMPTS, REPLIES = (
     8,
@@ -30,18 +32,24 @@ PROMPTS, REPLIES = (
 
 
 def examination(
-    ppo: OnPolicyTextAlgorithm, demonstrations: Any, prompt_field: str, response_field: str
+    ppo: OnPolicyTextAlgorithm,
+    demonstrations: Any,
+    prompt_field: str,
+    response_field: str,
+    endless: bool = False,
 ) -> Iterator[Finding]:
-    """See `agents.doctor.examine`."""
-    task: TextTask | None = common_attribute(ppo.env, "task", None) if ppo.env is not None else None
+    """See `agents.doctor.examine`; `endless`: nothing needs to end a reply."""
+    if ppo.env is None:
+        raise ValueError("The algorithm has no environment: set_env gives it one to roll out in.")
+    task: TextTask | None = common_attribute(ppo.env, "task", None)
     model = ppo.policy.lm.model
     if task is not None:
-        yield of_setup.end_token(task.tokenizer, task.eos_token_ids, task.stop)
+        yield of_setup.end_token(task.tokenizer, task.eos_token_ids, task.stop, endless)
         yield of_setup.vocabulary(task.vocab_size, model.config)
         if demonstrations is not None:
             yield of_setup.demonstrations(
-                demonstrations, task.tokenizer, task.eos_token_ids, task.max_new_tokens,
-                getattr(model.config.get_text_config(), "max_position_embeddings", None), prompt_field, response_field,
+                demonstrations, task.tokenizer, task.eos_token_ids, task.stop, task.max_new_tokens, positions(model.config),
+                prompt_field, response_field,
             )  # fmt: skip
     if model.config.name_or_path and Path(model.config.name_or_path).is_dir():
         yield of_setup.generation_settings(Path(model.config.name_or_path), ppo.policy.lm.temperature)
@@ -82,28 +90,46 @@ def score_replies(
     return score(task.reward_model, complete(ppo.policy, task, prompts)).reshape(-1, REPLIES)
 
 
+def of_model(options: Namespace) -> Iterator[Finding]:
+    """What a model's tokenizer, its settings and the demonstrations tell, without an environment."""
+    check_model(options.model)
+    tokenizer = load_tokenizer(options.model)
+    vocab_size = max(tokenizer.get_vocab().values()) + 1
+    ends = find_eos(tokenizer, options.eos_token_id, vocab_size)
+    config = AutoConfig.from_pretrained(options.model)
+    yield of_setup.pad_token(tokenizer)
+    yield of_setup.end_token(tokenizer, ends, stop_strings(options.stop))
+    yield of_setup.vocabulary(vocab_size, config)
+    yield of_setup.generation_settings(Path(options.model), options.temperature)
+    if options.demos is not None:
+        yield of_setup.demonstrations(
+            options.demos, tokenizer, ends, stop_strings(options.stop), options.max_new_tokens, positions(config),
+            options.prompt_field, options.response_field,
+        )  # fmt: skip
+
+
 def examine_options(options: Namespace) -> list[Finding]:
     """The set-up that the options of `rlhf doctor` describe.
 
     Raises:
         ValueError: options that contradict one another, or describe nothing.
     """
+    if options.env is None and options.prompts is None and options.model is not None:
+        return causes_first(of_model(options))
     settings = ppo_parser().get_defaults()
     settings.update(options)
     settings.batch_size = min(settings.batch_size, settings.n_episodes)
     if options.model is not None:
         check_model(options.model)
-    task: TextTask = make_env(settings).unwrapped.task  # type: ignore[attr-defined]
-    folder = options.model or task.default_model
-    if folder is not None:
+    task: TextTask | None = getattr(make_env(settings).unwrapped, "task", None)
+    folder = options.model or getattr(task, "default_model", None)
+    if task is not None and folder is not None:
         size = of_setup.vocabulary(task.vocab_size, AutoConfig.from_pretrained(folder))
         if size.status == "problem":  # no policy can be made of the two
-            return [
-                size,
-                of_setup.pad_token(task.tokenizer),
-                of_setup.end_token(task.tokenizer, task.eos_token_ids, task.stop),
-            ]
-    found = list(examination(make_ppo(settings), options.demos, options.prompt_field, options.response_field))
+            return [size, of_setup.pad_token(task.tokenizer)]
+    endless = of_setup.is_endless(vars(settings))
+    ppo = make_ppo(settings)
+    found = list(examination(ppo, options.demos, options.prompt_field, options.response_field, endless))
     if isinstance(options.reward, str) and Path(options.reward).is_dir():
         evaluation = of_reward.evaluation_in(Path(options.reward))
         found += of_reward.accuracy(evaluation) if evaluation else []

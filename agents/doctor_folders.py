@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,29 +10,30 @@ from agents import doctor_replies as of_replies
 from agents import doctor_training as of_training
 from agents.doctor_findings import Finding, ok, problem, warning
 from agents.doctor_reward import accuracy, evaluation_in
-from agents.doctor_run import Run, numbers, state
-from agents.doctor_setup import MANY, end_token, generation_settings, pad_token
+from agents.doctor_run import Run, numbers, read_json, state
+from agents.doctor_setup import MANY, end_token, generation_settings, is_endless, pad_token
 from reward_models.files import read_rows
 from text_envs.task import stop_strings
 from text_envs.tokenizer import find_eos, load_tokenizer
 
 OVERFITTED = 1.5  # held-out loss over training loss
 
-RUN_CHECKS: tuple[Callable[[Run], Finding | None], ...] = (
-    numbers,
-    of_replies.reward,
-    of_replies.failures,
-    of_training.learning_rate,
-    of_training.gradient,
-    of_training.same_log_probs,
-    of_training.kl_at_the_start,
-    of_training.kl,
-    of_training.entropy,
-    of_training.value_function,
-    of_training.score,
-    of_replies.end_of_replies,
-    of_replies.reply_length,
-    of_replies.repetition,
+# Each with what must have been logged for it; another algorithm may log less.
+RUN_CHECKS: tuple[tuple[Callable[[Run], Finding | None], tuple[str, ...]], ...] = (
+    (numbers, ()),
+    (of_replies.reward, ("objective/scores", "objective/scores_std")),
+    (of_replies.failures, ()),
+    (of_training.learning_rate, ("train/clip_fraction",)),
+    (of_training.gradient, ("train/grad_norm",)),
+    (of_training.same_log_probs, ("train/initial_approx_kl", "rollout/log_prob_error")),
+    (of_training.kl_at_the_start, ("objective/kl",)),
+    (of_training.kl, ("objective/kl", "rollout/ep_len_mean")),
+    (of_training.entropy, ("objective/entropy", "objective/scores")),
+    (of_training.value_function, ("train/explained_variance",)),
+    (of_training.score, ("objective/scores", "objective/scores_std")),
+    (of_replies.end_of_replies, ("rollout/ep_len_mean",)),
+    (of_replies.reply_length, ("rollout/ep_len_mean",)),
+    (of_replies.repetition, ()),
 )
 
 
@@ -63,7 +63,8 @@ def ppo_run(folder: Path) -> Iterator[Finding]:
     """A run folder of PPO, and the policy in it."""
     run = Run.read(folder)
     yield state(run)
-    found = [one for check in RUN_CHECKS if (one := check(run)) is not None] if run.rows else []
+    looked = [check(run) for check, needed in RUN_CHECKS if run.rows and run.has(*needed)]
+    found = [one for one in looked if one is not None]
     yield from found
     policy = folder / "policy"
     if (policy / "config.json").is_file():
@@ -85,9 +86,9 @@ def model_folder(
     vocab_size = max(tokenizer.get_vocab().values()) + 1
     yield pad_token(tokenizer, replies_end)
     ends = find_eos(tokenizer, settings.get("eos_token_id"), vocab_size)
-    yield end_token(tokenizer, ends, stop_strings(settings.get("stop")))
+    yield end_token(tokenizer, ends, stop_strings(settings.get("stop")), is_endless(settings))
     yield generation_settings(folder, settings.get("temperature", 1.0))
-    result = _json(folder / "result.json")
+    result = read_json(folder / "result.json")
     if result.get("command") == "sft":
         yield fine_tuning(result)
 
@@ -99,15 +100,13 @@ def fine_tuning(result: dict[str, Any]) -> Finding:
         return problem(
             "fine-tuning", "Its loss was not finite.", "Lower --learning-rate and fine-tune again."
         )
-    seen = (
-        f"Loss {loss:.3f} nats per token after {result['steps']} steps on {result['examples']} demonstrations"
-    )
+    examples, left_out = result.get("examples", 0), result.get("overlong", 0)
+    seen = f"Loss {loss:.3f} nats per token after {result.get('steps')} steps on {examples:,} demonstrations"
     seen += "." if held_out is None else f", {held_out:.3f} on held-out ones."
-    overlong = result["overlong"] / max(result["overlong"] + result["examples"], 1)
-    if overlong > MANY:
+    if left_out > MANY * (examples + left_out):
         return warning(
             "fine-tuning",
-            f"{overlong:.0%} of the demonstrations were too long and left out. {seen}",
+            f"{left_out:,} more demonstrations were too long and left out. {seen}",
             "Raise --max-length.",
         )
     if held_out is not None and held_out > OVERFITTED * loss:
@@ -123,7 +122,7 @@ def reward_folder(folder: Path) -> Iterator[Finding]:
         path for path in (folder, *sorted(folder.glob("member-*"))) if (path / "config.json").is_file()
     ]
     for member in members:
-        yield classifier_padding(json.loads((member / "config.json").read_text()))
+        yield classifier_padding(read_json(member / "config.json"))
     evaluation = evaluation_in(folder)
     if evaluation:
         yield from accuracy(evaluation)
@@ -156,7 +155,10 @@ def evaluation_stage(folder: Path) -> Iterator[Finding]:
         finding = of_replies.repetition_of({row["prompt"]: row["response"] for row in rows})
         if finding is not None:
             yield finding
-    own, before = _json(folder / "stage.json"), _json(folder.parents[1] / "sft-evaluate" / "stage.json")
+    own, before = (
+        read_json(folder / "stage.json"),
+        read_json(folder.parents[1] / "sft-evaluate" / "stage.json"),
+    )
     gold, start = (record.get("result", {}).get("scores", {}).get("gold") for record in (own, before))
     if gold and start:
         seen = (
@@ -174,9 +176,5 @@ def evaluation_stage(folder: Path) -> Iterator[Finding]:
 
 
 def is_classifier(folder: Path) -> bool:
-    architectures = _json(folder / "config.json").get("architectures") or []
+    architectures = read_json(folder / "config.json").get("architectures") or []
     return any(name.endswith("ForSequenceClassification") for name in architectures)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}

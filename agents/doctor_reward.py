@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,13 @@ import torch
 from transformers import PreTrainedModel
 
 from agents.doctor_findings import Finding, ok, problem, warning
+from agents.doctor_run import read_json
 from reward_models import Completion, RewardModel
 from reward_models import score as score_completions
 
 CLIPPED = 0.2
 SAME_SCORES = 0.9
+NOISE = 0.1  # of the scores' standard deviation: less than replies differ, more than bfloat16 rounds
 ALONE = 8  # completions that are also scored one by one
 FEW_PAIRS = 50  # below it, 0.64 and 0.5 cannot be told apart with 95 % confidence
 
@@ -77,7 +78,7 @@ def repeatability(reward: RewardModel, completions: Sequence[Completion], togeth
     some = completions[:ALONE]
     again = score_completions(reward, completions)
     alone = np.array([score_completions(reward, [one])[0] for one in some])
-    tolerance = 1e-3 * max(float(np.std(together)), 1.0)
+    tolerance = max(NOISE * float(np.std(together)), 1e-6)
     if (random := float(np.abs(again - together).max())) > tolerance:
         return warning(
             "reward noise",
@@ -217,16 +218,13 @@ def accuracy(evaluation: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def evaluation_in(folder: Path) -> Mapping[str, Any] | None:
-    """The evaluation that lies in a reward model's folder or, of a stage of the loop, in its stage.json."""
-    for path, keys in (
-        (folder / "evaluation.json", ()),
-        (folder / "stage.json", ("result", "held_out")),
-        (folder.parent / "stage.json", ("result", "held_out")),
-    ):
-        if path.is_file():
-            value = json.loads(path.read_text())
-            for key in keys:
-                value = value.get(key) or {}
-            if "accuracy" in value:
-                return value
-    return None
+    """The evaluation in the result.json of `rlhf reward train` or `rlhf reward eval`, or in the stage.json of a stage of the
+    loop, in which the reward model itself is a folder."""
+    result, stage = read_json(folder / "result.json"), read_json(folder / "stage.json")
+    above = read_json(folder.parent / "stage.json") if folder.name.startswith("member-") else {}
+    candidates = (
+        result,
+        result.get("held_out"),
+        *((one.get("result") or {}).get("held_out") for one in (stage, above)),
+    )
+    return next((one for one in candidates if isinstance(one, Mapping) and "accuracy" in one), None)

@@ -26,6 +26,9 @@ from text_envs.task import TextTask
 SURPRISED = 5.0  # standard errors; by chance once in two million set-ups
 NEVER_ENDS, SELDOM_ENDS = 0.05, 0.5
 NEWTON_STEPS = 4
+ENOUGH_INFORMATION = (
+    10.0  # squared nats; below it the policy has so little choice that one rare token would decide
+)
 BY_CHANCE = (
     1 / 4
 )  # of the replies that are given more time: so many end where a model writes its EOS now and then, as any token
@@ -84,7 +87,9 @@ def _surprise(ppo: OnPolicyTextAlgorithm) -> tuple[float, float]:
     The log-likelihood is concave in b = 1 / temperature: from b = 1, the trained one, Newton's steps find its maximum.
     """
     gradient, information = _slope(ppo, 1.0)
-    surprise, b = gradient / max(information, 1e-12) ** 0.5, 1.0
+    if information < ENOUGH_INFORMATION:
+        return 0.0, 1.0
+    surprise, b = gradient / information**0.5, 1.0
     if abs(surprise) > SURPRISED:
         for _ in range(NEWTON_STEPS):
             b = max(b + gradient / max(information, 1e-12), 0.1)
@@ -240,7 +245,7 @@ def never_ends(seen: str, limit: int, tried: tuple[int, int, int] | None) -> Fin
         "end of replies",
         f"The model never ends a reply: {seen} With {given} tokens {ended or 'none'} of {n} did.",
         "It has not learned its EOS token: fine-tune it (`rlhf sft`) on demonstrations that end in one, and check them with "
-        "`rlhf doctor --demos`.",
+        "`rlhf doctor --model MODEL --demos FILE`.",
     )
 
 
@@ -261,9 +266,9 @@ def try_longer(
         return None
     arguments: dict[str, Any] = {"stop": settings.get("stop"), "eos_token_id": settings.get("eos_token_id")}
     try:
-        probe = TextTask(tokenizer, some, no_score, max_new_tokens=1, **arguments)
-        positions = _positions(model)
-        given = min(MORE_TIME * limit, positions - probe.max_prompt_tokens)
+        longest = TextTask(tokenizer, some, no_score, max_new_tokens=1, **arguments)
+        config = model.config if isinstance(model, torch.nn.Module) else AutoConfig.from_pretrained(model)
+        given = min(MORE_TIME * limit, positions(config) - longest.max_prompt_tokens)
         if given <= limit:
             return None
         task = TextTask(tokenizer, some, no_score, max_new_tokens=given, **arguments)
@@ -283,6 +288,6 @@ def try_longer(
     return sum(reply.finish_reason != "length" for reply in replies), len(replies), given
 
 
-def _positions(model: Any) -> int:
-    config = AutoConfig.from_pretrained(model) if isinstance(model, str | Path) else model.config
+def positions(config: Any) -> int:
+    """Tokens that a model of a transformers config has positions for."""
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 20)

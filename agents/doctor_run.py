@@ -36,7 +36,7 @@ class Run:
         """Read what is there; a last line that was cut short is left out.
 
         Raises:
-            ValueError: config.yaml is no YAML.
+            ValueError: config.yaml or a JSON file is damaged.
         """
         policy = folder / "policy" / "config.json"
         return cls(
@@ -44,7 +44,7 @@ class Run:
             _rows(folder / "metrics.jsonl"),
             _rows(folder / "samples.jsonl"),
             settings_of(folder),
-            dropout_rates(json.loads(policy.read_text())) if policy.is_file() else None,
+            dropout_rates(read_json(policy)) if policy.is_file() else None,
         )
 
     def series(self, name: str) -> np.ndarray:
@@ -52,6 +52,10 @@ class Run:
         return np.array(
             [np.nan if (value := row.get(name)) is None else value for row in self.rows], dtype=float
         )
+
+    def has(self, *names: str) -> bool:
+        """Whether each of these was logged, and was finite at least once."""
+        return all(np.isfinite(self.series(name)).any() for name in names)
 
     @cached_property
     def quarter(self) -> int:
@@ -80,7 +84,7 @@ def state(run: Run) -> Finding:
     seen = f"{len(run.rows)} updates"
     if run.rows:
         seen += f", {run.rows[-1].get('num_timesteps', 0):,} tokens"
-    stopped = json.loads(result.read_text()).get("stopped_by") if result.is_file() else None
+    stopped = read_json(result).get("stopped_by")
     if not run.rows:
         return warning("run", "No update was finished yet.", "Come back when metrics.jsonl has rows.")
     if stopped or not (result.is_file() or stage.is_file()):
@@ -112,10 +116,14 @@ def settings_of(folder: Path) -> dict[str, Any]:
     config, stage = folder / "config.yaml", folder / "stage.json"
     try:
         settings = (yaml.safe_load(config.read_text()) if config.is_file() else None) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{config} cannot be read: {error}. Restore it from a copy.") from error
-    if stage.is_file():
-        made_from = json.loads(stage.read_text())["made_from"]
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{config} cannot be read: {' '.join(str(error).split())}. Restore it from a copy."
+        ) from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{config} holds a {type(settings).__name__}, no settings. Restore it from a copy.")
+    made_from = read_json(stage).get("made_from")
+    if made_from is not None:
         same = made_from.get("reference") == made_from.get("policy")
         settings = settings | made_from.get("ppo", {}) | {"reference_model": None if same else "another"}
     return settings
@@ -131,6 +139,21 @@ def dropout_rates(config: dict[str, Any]) -> dict[str, float]:
         and value > 0
         and not name.startswith(("summary", "classifier"))  # of heads that a causal LM does not have
     }
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; empty where there is no file.
+
+    Raises:
+        ValueError: it holds something else than a dict.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}. Restore it from a copy.") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds a {type(value).__name__}, not an object. Restore it from a copy.")
+    return value
 
 
 def mean(values: np.ndarray) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from agents.demonstrations import IGNORED, DemonstrationEncoder, read_pairs
 from agents.doctor_findings import Finding, ok, problem, warning
+from agents.doctor_run import read_json
 from text_envs.encoding import PromptError
 
 # Settings of generation_config.json that change what is sampled, and the value at which they change nothing.
@@ -48,9 +48,17 @@ def pad_token(tokenizer: Any, replies_end: bool | None = None) -> Finding:
     )
 
 
-def end_token(tokenizer: Any, eos_token_ids: Sequence[int], stop: Sequence[str]) -> Finding:
-    """What ends a reply: the tokens and texts of the environment, and whether the tokenizer's own is among them."""
+def end_token(
+    tokenizer: Any, eos_token_ids: Sequence[int], stop: Sequence[str], endless: bool = False
+) -> Finding:
+    """What ends a reply: the tokens and texts of the environment, and whether the tokenizer's own is among them.
+
+    Args:
+        endless: it is meant so, if nothing does.
+    """
     own, listed = tokenizer.eos_token_id, ", ".join(map(str, eos_token_ids))
+    if not eos_token_ids and not stop and endless:
+        return ok("end token", "Nothing ends a reply but its length, as the environment wants it.")
     if not eos_token_ids and not stop:
         return warning(
             "end token",
@@ -66,6 +74,12 @@ def end_token(tokenizer: Any, eos_token_ids: Sequence[int], stop: Sequence[str])
             "A model that was fine-tuned to write it goes on after it: name both with --eos-token-id.",
         )
     return ok("end token", f"Replies end at token {listed}{''.join(f' or {text!r}' for text in stop)}.")
+
+
+def is_endless(settings: Mapping[str, Any]) -> bool:
+    """Whether the settings of `rlhf ppo` say that nothing needs to end a reply: by an environment of its own, or no EOS."""
+    own = settings.get("env") not in (None, "text_envs/TextGeneration-v0")
+    return own or settings.get("eos_token_id") == []
 
 
 def vocabulary(vocab_size: int, model_config: Any) -> Finding:
@@ -93,8 +107,7 @@ def generation_settings(folder: Path, temperature: float) -> Finding:
         temperature: of training.
     """
     path = folder / "generation_config.json"
-    told = json.loads(path.read_text()) if path.is_file() else {}
-    told = {name: value for name, value in told.items() if name in NEUTRAL and value is not None}
+    told = {name: value for name, value in read_json(path).items() if name in NEUTRAL and value is not None}
     trained = {**NEUTRAL, "temperature": temperature}
     others = {name: value for name, value in told.items() if value != trained[name]}
     if told.get("temperature", 1.0) != temperature:
@@ -117,63 +130,74 @@ def demonstrations(
     demos: Any,
     tokenizer: Any,
     eos_token_ids: Sequence[int],
-    max_new_tokens: int,
-    longest: int | None = None,
+    stop: Sequence[str] = (),
+    max_new_tokens: int | None = None,
+    positions: int | None = None,
     prompt_field: str = "prompt",
     response_field: str = "response",
-    eos_token_id: int | Sequence[int] | None = None,
 ) -> Finding:
     """Whether the demonstrations, encoded as `rlhf sft` encodes them, teach replies that end, whole and not empty.
 
     Args:
-        eos_token_ids, max_new_tokens: of the environment.
-        longest: tokens that the model has positions for.
-        eos_token_id: as `agents.sft.finetune`'s.
+        eos_token_ids, stop, max_new_tokens: of the environment; None: replies have no limit.
+        positions: tokens that the model has positions for.
     """
     try:
-        encode = DemonstrationEncoder(tokenizer, eos_token_id)
-        examples, overlong = encode(read_pairs(demos, prompt_field, response_field), longest or 1 << 20)
+        encode = DemonstrationEncoder(tokenizer)
+        examples, overlong = encode(read_pairs(demos, prompt_field, response_field), positions or 1 << 20)
     except PromptError as error:
         return problem("demonstrations", str(error), "Mend the file, or name its fields.")
     replies = [[i for i in example["labels"] if i != IGNORED] for example in examples]
-    n, ends = len(replies), [reply for reply in replies if reply[-1] in eos_token_ids]
-    if len(ends) < n:
-        what = (
+    n = len(replies)
+    texts = [tokenizer.decode(reply[:-1] if reply[-1] == encode.eos else reply) for reply in replies]
+    ending = eos_token_ids or ([] if encode.eos is None else [encode.eos])
+    endless = sum(
+        reply[-1] not in ending and not any(end in text for end in stop)
+        for reply, text in zip(replies, texts)
+    )
+    if endless:
+        appended = (
             "the tokenizer has no EOS token"
             if encode.eos is None
-            else f"what is appended, {encode.eos}, ends no reply"
+            else f"the EOS {encode.eos} ends no reply here"
         )
         return problem(
             "demonstrations",
-            f"{n - len(ends)} of {n} do not end in a token that ends a reply: {what}.",
+            f"{endless} of {n} do not end in what ends a reply: {appended}.",
             "A model that learns from them never ends: set tokenizer.eos_token or --eos-token-id, and fine-tune again.",
         )
-    texts = [tokenizer.decode(reply[:-1]) for reply in replies]
-    own = tokenizer.eos_token
-    faults = (
+    seen = f"All {n:,} end, their replies have {min(map(len, replies))} to {max(map(len, replies))} tokens"
+    faults = _faults(replies, texts, overlong, tokenizer.eos_token, max_new_tokens or 1 << 20)
+    if faults:
+        return warning(
+            "demonstrations",
+            f"{seen}; {'; '.join(faults)}.",
+            "Mend or leave out those, then fine-tune again.",
+        )
+    return ok("demonstrations", f"{seen}.")
+
+
+def _faults(
+    replies: Sequence[Sequence[int]], texts: Sequence[str], overlong: int, eos: str | None, limit: int
+) -> list[str]:
+    """In words, what is wrong with so many demonstrations that it is worth a word."""
+    counts = (
         (FEW, sum(not text.strip() for text in texts), "are empty"),
         (
             FEW,
-            sum(bool(own) and own in text for text in texts),
-            f"hold {own!r} as text, which is learned as text",
+            sum(eos in text for text in texts) if eos else 0,
+            f"hold {eos!r} as text, which is learned as text",
         ),
         (FEW, overlong, "are longer than the model's positions and left out"),
         (MANY, cut_off(replies), f"seem cut off, at exactly {max(map(len, replies)) - 1} tokens"),
         (
             MANY,
-            sum(len(r) > max_new_tokens for r in replies),
-            f"are longer than the {max_new_tokens} tokens of a reply",
+            sum(len(reply) > limit for reply in replies),
+            f"are longer than the {limit} tokens of a reply",
         ),
     )
-    total = n + overlong
-    found = [f"{count / total:.0%} {what}" for limit, count, what in faults if count > limit * total]
-    lengths = f"{min(map(len, replies))} to {max(map(len, replies))} tokens"
-    seen = f"All {n:,} end in token {encode.eos}; their replies have {lengths}"
-    if found:
-        return warning(
-            "demonstrations", f"{seen}; {'; '.join(found)}.", "Mend or leave out those, then fine-tune again."
-        )
-    return ok("demonstrations", f"{seen}.")
+    total = len(replies) + overlong
+    return [f"{count / total:.0%} {what}" for share, count, what in counts if count > share * total]
 
 
 def cut_off(replies: Sequence[Sequence[int]]) -> int:
