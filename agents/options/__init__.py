@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from jsonargparse import ArgumentParser
 
-from agents.options import feedback, feedback_serve, loop, training
+from agents.options import doctor, feedback, feedback_serve, loop, reward, training
 
 Commands = dict[str, tuple[Callable[[], ArgumentParser], str]]
 
@@ -16,10 +16,11 @@ Commands = dict[str, tuple[Callable[[], ArgumentParser], str]]
 GROUPS: dict[str, tuple[str, Commands]] = {
     "": (
         "Train causal language models by reinforcement learning from human feedback.",
-        training.COMMANDS | loop.COMMANDS,
+        training.COMMANDS | loop.COMMANDS | doctor.COMMANDS,
     ),
     "feedback": (
         "What people prefer: collect it, look at it, take it elsewhere.",
         feedback_serve.COMMANDS | feedback.COMMANDS,
     ),
+    "reward": ("Reward models that learn what people prefer.", reward.COMMANDS),
 }
