@@ -274,19 +274,15 @@ def _where(hits: np.ndarray, clusters: Sequence[str], mask: np.ndarray) -> Share
 def _disagreements(
     comparisons: Sequence[Comparison], chosen: np.ndarray, rejected: np.ndarray
 ) -> list[Disagreement]:
-    worst = [i for i in np.argsort(chosen - rejected, kind="stable")[:SHOWN] if chosen[i] < rejected[i]]
-    return [
-        Disagreement(
-            comparisons[i].prompt,
-            comparisons[i].chosen or "",
-            comparisons[i].rejected or "",
-            float(chosen[i]),
-            float(rejected[i]),
-            comparisons[i].rater,
-            comparisons[i].reason,
-        )
-        for i in worst
-    ]
+    """Those on which the model is surest, each pair once, however many raters said so."""
+    worst: dict[Any, Disagreement] = {}
+    for i in np.argsort(chosen - rejected, kind="stable"):
+        if chosen[i] >= rejected[i] or len(worst) == SHOWN:
+            break
+        c = comparisons[i]
+        texts = (c.prompt, c.chosen or "", c.rejected or "")
+        worst.setdefault(texts, Disagreement(*texts, float(chosen[i]), float(rejected[i]), c.rater, c.reason))
+    return list(worst.values())
 
 
 def _finite(value: Any) -> Any:
