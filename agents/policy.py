@@ -195,7 +195,13 @@ class CausalLMPolicy(BasePolicy):
     # --- saving ----------------------------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: str | os.PathLike, tokenizer: Any = None) -> None:
-        """Write a plain Hugging Face folder: any transformers program loads it. The value head lies beside the weights."""
+        """Write a plain Hugging Face folder: any transformers program loads it. The value head lies beside the weights.
+
+        ``generate`` samples at the temperature that was trained, if that is not 1.
+        """
+        generation = self.lm.model.generation_config
+        if generation is not None and self.lm.temperature != 1.0:
+            generation.do_sample, generation.temperature = True, self.lm.temperature
         self.lm.model.save_pretrained(folder)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)

@@ -38,6 +38,7 @@ _OURS = (
     "sft",
     "policy",
     "result.json",
+    "doctor.json",
 )
 # Settings that a run may go on with otherwise: they change nothing that it learns.
 _FREE = {"out", "overwrite", "resume", "device", "threads", "tensorboard", "checkpoint_every"}

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from agents import lm as module
 from agents.lm import LanguageModel, compute_dtype, kept_casts
+from tests.agents.helpers import letters_policy
 
 
 def small_gpt2(**settings):
@@ -50,3 +51,9 @@ def test_kept_casts_end_with_the_block_so_that_new_weights_count():
         with language_model.autocast():
             after = language_model.logits(hidden)
     assert torch.allclose(after - before, torch.full((1, 11), 8.0), atol=0.1)
+
+
+def test_a_saved_policy_generates_at_the_temperature_it_was_trained_at(tmp_path):
+    letters_policy(temperature=0.5).save_pretrained(tmp_path)
+    generation = GenerationConfig.from_pretrained(tmp_path)
+    assert generation.do_sample and generation.temperature == 0.5
