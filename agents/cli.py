@@ -13,7 +13,7 @@ from importlib import import_module
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from agents.options import GROUPS, Commands
+from agents.options import GROUPS
 from agents.options.parser import Parser
 
 
@@ -52,17 +52,15 @@ def build_parser() -> ArgumentParser:
     subcommands = parser.add_subcommands(dest="command")
     for name, (make, _) in commands.items():
         subcommands.add_subcommand(name, make(), help=make.__doc__)
-    for group, (description, commands) in GROUPS.items():
-        if group:
-            subcommands.add_subcommand(group, _group_parser(group, description, commands), help=description)
-    return parser
-
-
-def _group_parser(group: str, description: str, commands: Commands) -> ArgumentParser:
-    parser = Parser(prog=f"rlhf {group}", description=description)
-    subcommands = parser.add_subcommands(dest="command")
-    for name, (make, _) in commands.items():
-        subcommands.add_subcommand(name, make(), help=make.__doc__)
+    groups = {name: group for name, group in GROUPS.items() if name}
+    for name, (description, commands) in groups.items():
+        group = Parser(prog=f"rlhf {name}", description=description)
+        subcommands.add_subcommand(
+            name, group, help=description
+        )  # before it has commands of its own: jsonargparse's order
+        of_group = group.add_subcommands(dest="command")
+        for own, (make, _) in commands.items():
+            of_group.add_subcommand(own, make(), help=make.__doc__)
     return parser
 
 
