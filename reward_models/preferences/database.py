@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from reward_models.completion import excerpt
+from reward_models.preferences.commits import SharedCommits
 from reward_models.preferences.entries import FeedbackError, NotFound
 from reward_models.preferences.migrations import open_tables
 from reward_models.preferences.schema import sa
@@ -23,31 +23,6 @@ BUSY_SECONDS = 30.0
 
 WRITE_LOCK = 0x7E87_E475
 """Key of the advisory lock that every write transaction takes in PostgreSQL. Such locks are per database."""
-
-
-class _Failed(Exception):
-    """A write that is alone in its transaction failed."""
-
-
-class _Write:
-    """A function that waits for its turn, then what came of it."""
-
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]):
-        self.function, self.args, self.kwargs = function, args, kwargs
-        self.turn = threading.Event()
-        self.done = False
-        self.result: Any = None
-        self.error: Exception | None = None
-
-    def run(self, connection: sa.Connection, alone: bool) -> None:
-        self.error = None
-        try:
-            with contextlib.nullcontext() if alone else connection.begin_nested():
-                self.result = self.function(connection, *self.args, **self.kwargs)
-        except Exception as error:
-            self.error = error
-            if alone:
-                raise _Failed from error
 
 
 class Database:
@@ -68,9 +43,6 @@ class Database:
     def __init__(self, url: str | os.PathLike[str]):
         self.url = _parse(url)
         self.where = self.url.database if self.is_sqlite else self.url.render_as_string(hide_password=True)
-        self.lock = threading.Lock()  # of the two below; never held for long
-        self.waiting: list[_Write] = []
-        self.leader: _Write | None = None
         if self.is_sqlite:
             _prepare_file(Path(str(self.url.database)))
             self.engine = sa.create_engine(self.url, pool_size=8, max_overflow=8)
@@ -83,11 +55,17 @@ class Database:
             sa.event.listen(self.engine, "begin", _begin_postgres)
             self.readers = self.engine.execution_options(isolation_level="REPEATABLE READ")
         self.writers = self.engine.execution_options(writes=True)
+        self.commits = SharedCommits(self.writers.begin)
         try:
             self.write(open_tables, str(self.where))
-        except sa.exc.DBAPIError as error:
+            if self.is_sqlite:
+                with self.engine.connect() as connection:
+                    raw: Any = connection.connection.dbapi_connection
+                    _make_safe(raw, Path(str(self.url.database)))
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
             self.engine.dispose()
-            raise FeedbackError(f"{self.where} cannot be opened as a feedback store: {error.orig}") from error
+            reason = getattr(error, "orig", error)
+            raise FeedbackError(f"{self.where} cannot be opened as a feedback store: {reason}") from error
         except FeedbackError:
             self.engine.dispose()
             raise
@@ -105,55 +83,12 @@ class Database:
     def write(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """`function(connection, *args, **kwargs)` in a transaction that no other write overlaps; on disk when this returns.
 
-        Writes that wait for one another share a commit, for syncing to disk takes longer than most of them: one thread at a
-        time does all that is waiting, each in a savepoint, so that one that fails takes back nothing but its own.
+        Those of one process that wait for one another share a commit: see `SharedCommits`.
 
         Raises:
             What `function` raises; nothing of it is then stored. DBAPIError: the commit failed, and nothing is stored either.
         """
-        mine = _Write(function, args, kwargs)
-        with self.lock:
-            self.waiting.append(mine)
-            if self.leader is None:
-                self._lead(mine)
-        try:
-            mine.turn.wait()  # to do all that is waiting; or another has done it
-            if not mine.done:
-                self._commit(list(self.waiting))
-        finally:
-            self._leave(mine)
-        if mine.error is not None:
-            raise mine.error
-        return mine.result
-
-    def _lead(self, write: _Write | None) -> None:
-        self.leader = write
-        if write is not None:
-            write.turn.set()
-
-    def _leave(self, mine: _Write) -> None:
-        with self.lock:
-            if mine in self.waiting:  # interrupted before it was done
-                self.waiting.remove(mine)
-            if self.leader is mine:
-                self._lead(self.waiting[0] if self.waiting else None)
-
-    def _commit(self, batch: list[_Write]) -> None:
-        try:
-            with self.writers.begin() as connection:
-                for write in batch:
-                    write.run(connection, alone=len(batch) == 1)
-        except _Failed:
-            pass  # it was alone: rolled back, and its error is kept
-        except Exception as error:
-            for write in batch:
-                write.error = error
-        with self.lock:
-            for write in batch:
-                if write in self.waiting:
-                    self.waiting.remove(write)
-                write.done = True
-                write.turn.set()
+        return self.commits.write(function, *args, **kwargs)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -182,20 +117,23 @@ def checked_id(value: int, what: str) -> int:
 def _parse(url: str | os.PathLike[str]) -> sa.URL:
     text = os.fspath(url)
     if "://" not in text:
-        parsed = sa.URL.create("sqlite", database=os.path.abspath(os.path.expanduser(text)))
+        parsed = sa.URL.create("sqlite", database=os.path.expanduser(text))
     else:
         try:
             parsed = sa.make_url(text)
         except sa.exc.ArgumentError as error:
             raise FeedbackError(f"{text!r} is no database URL: {error}") from error
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+    system = parsed.get_backend_name()
+    if system == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if system != "sqlite":
         raise FeedbackError(
-            f"A feedback store cannot be kept in {parsed.get_backend_name()}. Give the path of a SQLite file, or "
+            f"A feedback store cannot be kept in {system}. Give the path of a SQLite file, or "
             "postgresql://user:password@host/database."
         )
-    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+    if parsed.database in (None, "", ":memory:"):
         raise FeedbackError("A feedback store needs a file: its votes must outlive the process. Give a path.")
-    return parsed
+    return parsed.set(drivername="sqlite+pysqlite", database=os.path.abspath(str(parsed.database)))
 
 
 def _prepare_file(path: Path) -> None:
@@ -208,15 +146,27 @@ def _prepare_file(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         with path.open("rb") as file:
             header = file.read(16)
-        for name in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
-            with contextlib.suppress(
-                FileNotFoundError, PermissionError
-            ):  # shared by another user: theirs to decide
-                os.chmod(name, 0o600)
     except OSError as error:
         raise FeedbackError(f"{path} cannot be opened for writing: {error.strerror}.") from error
     if header and header != b"SQLite format 3\0":
         raise FeedbackError(f"{path} is no SQLite database. Name another path; the file was not changed.")
+
+
+def _make_safe(connection: sqlite3.Connection, path: Path) -> None:
+    """Switch to the write-ahead log, for good, and close the files to others. (A file of another user is theirs to close.)"""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except (
+            sqlite3.OperationalError
+        ) as error:  # two openers; SQLite does not wait here, whatever busy_timeout says
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    for name in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            os.chmod(name, 0o600)
 
 
 def _connect_sqlite(connection: sqlite3.Connection, record: Any) -> None:
@@ -226,16 +176,6 @@ def _connect_sqlite(connection: sqlite3.Connection, record: Any) -> None:
     connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
-    deadline = time.monotonic() + BUSY_SECONDS
-    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except (
-            sqlite3.OperationalError
-        ) as error:  # two first openers: SQLite does not wait here, whatever busy_timeout says
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
