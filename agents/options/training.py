@@ -65,7 +65,11 @@ def sft_parser() -> ArgumentParser:
         type=PositiveInt | None,
         help="longest prompt + response in tokens; longer ones are left out",
     )
-    add("--eos-token-id", type=list[int] | int | None, help="what ends a response; default: the tokenizer's EOS")
+    add(
+        "--eos-token-id",
+        type=list[int] | int | None,
+        help="what ends a response; default: the tokenizer's EOS",
+    )
     add(
         "--samples",
         type=NonNegativeInt,

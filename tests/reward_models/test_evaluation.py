@@ -145,7 +145,9 @@ def test_bag_of_words_learns_a_word_and_a_pair_of_words():
 
 def test_bag_of_words_ignores_what_it_never_saw_and_needs_winners():
     bag = BagOfWords({"red": 2.0})
-    assert bag([Completion("", "unseen"), Completion("", "Red red")]).tolist() == pytest.approx([0.0, 2 * log(3)])
+    assert bag([Completion("", "unseen"), Completion("", "Red red")]).tolist() == pytest.approx(
+        [0.0, 2 * log(3)]
+    )
     with pytest.raises(RecordError, match="needs comparisons with a winner"):
         BagOfWords.fit([Comparison("p", ("a", "b"), "tie")])
 
