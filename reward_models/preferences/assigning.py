@@ -75,7 +75,15 @@ def find(connection: sa.Connection, assignment: int, rater: int | None) -> sa.Ro
     Raises:
         NotFound: there is none, or it is not this rater's.
     """
-    row = connection.execute(_FIND, {"assignment": assignment}).first()
+    return found(connection.execute(FIND, {"assignment": assignment}).first(), assignment, rater)
+
+
+def found(row: Any, assignment: int, rater: int | None) -> sa.Row[Any]:
+    """`row`, if it is one of this rater.
+
+    Raises:
+        NotFound: it is not.
+    """
     if row is None or rater not in (None, row.rater):
         raise NotFound(
             f"There is no assignment {assignment}{'' if rater is None else ' of this rater'}. Ask for one with assign()."
@@ -96,11 +104,11 @@ def take(connection: sa.Connection, item: int, places: int) -> None:
 
 def _next(connection: sa.Connection, rater: int, kinds: frozenset[str]) -> Any:
     """The first item with room after the rater's last one, else from the start: what they rated is not read over again."""
-    last = connection.scalar(_LAST, {"rater": rater}) or 0
-    row = connection.execute(_room(kinds), {"rater": rater, "after": last, "to": 2**31 - 1}).first()
-    if row is None and last:
-        row = connection.execute(_room(kinds), {"rater": rater, "after": 0, "to": last}).first()
-    if last == 0 and connection.scalar(sa.select(raters.c.id).where(raters.c.id == rater)) is None:
+    row = connection.execute(_room(kinds, after_last=True), {"rater": rater}).first()
+    if row is None:
+        row = connection.execute(_room(kinds, after_last=False), {"rater": rater}).first()
+    known = connection.scalar(sa.select(_KNOWN), {"rater": rater}) if row is None else row.known
+    if known is None:
         raise NotFound(f"There is no rater {rater}. Add one with add_rater(name) or rater(name).")
     return row
 
@@ -156,7 +164,7 @@ _LOAD = (
     .select_from(assignments.join(items).join(prompts))
     .where(assignments.c.id == _ASSIGNMENT)
 )
-_FIND = (
+FIND = (
     sa.select(assignments, items.c.kind, items.c.overlap, items.c.taken)
     .select_from(assignments.join(items))
     .where(assignments.c.id == _ASSIGNMENT)
@@ -167,7 +175,8 @@ _RESPONSES = (
     .where(item_samples.c.item == sa.bindparam("item"))
     .order_by(item_samples.c.place)
 )
-_LAST = sa.select(sa.func.max(assignments.c.item)).where(assignments.c.rater == _RATER)
+_LAST = sa.select(sa.func.max(assignments.c.item)).where(assignments.c.rater == _RATER).scalar_subquery()
+_KNOWN = sa.select(raters.c.id).where(raters.c.id == _RATER).scalar_subquery().label("known")
 _LATE = sa.select(assignments.c.id, assignments.c.item).where(
     assignments.c.state == sa.literal_column("'open'"), assignments.c.expires <= sa.bindparam("now")
 )
@@ -203,16 +212,19 @@ def _unfinished(kinds: frozenset[str]) -> sa.Select[Any]:
 
 
 @lru_cache
-def _room(kinds: frozenset[str]) -> sa.Select[Any]:
-    """The first item with room in a range of ids that the rater neither holds nor has rated, and what they had of it."""
+def _room(kinds: frozenset[str], after_last: bool) -> sa.Select[Any]:
+    """The first item with room that the rater neither holds nor has rated, what they had of it, and whether they are known.
+
+    Args:
+        after_last: of the items after the last one that the rater had; else of all.
+    """
     mine = (assignments.c.item == items.c.id) & (assignments.c.rater == _RATER)
     return (
-        sa.select(*_SEEN)
+        sa.select(*_SEEN, _KNOWN)
         .select_from(items.join(prompts).outerjoin(assignments, mine))
         .where(
             _HAS_ROOM,
-            items.c.id > sa.bindparam("after"),
-            items.c.id <= sa.bindparam("to"),
+            items.c.id > sa.func.coalesce(_LAST, 0) if after_last else sa.true(),
             assignments.c.id.is_(None) | (assignments.c.state == "released"),
             _of(kinds),
         )

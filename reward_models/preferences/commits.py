@@ -15,7 +15,8 @@ T = TypeVar("T")
 class SharedCommits:
     """Runs writes in the order in which they come: one thread at a time does all that are waiting, in one transaction.
 
-    Each of several has a savepoint, so that one that fails takes back nothing but its own. A write that returned is on disk.
+    Where one of several fails, all are run again, each in a savepoint of its own: so the failed one takes back nothing but
+    its own, and the others, which is nearly always, are spared the savepoints. A write that returned is on disk.
 
     Args:
         begin: begins a transaction that no other write overlaps; the block's end commits it.
@@ -50,11 +51,11 @@ class SharedCommits:
 
     def _commit(self, batch: list[_Write]) -> None:
         try:
-            with self.begin() as connection:
-                for write in batch:
-                    write.run(connection, alone=len(batch) == 1)
-        except _Failed:
-            pass  # it was alone: rolled back, and its error is kept
+            try:
+                self._run(batch, savepoints=False)
+            except _Failed:
+                if len(batch) > 1:
+                    self._run(batch, savepoints=True)
         except Exception as error:
             for write in batch:
                 write.error = error
@@ -64,6 +65,11 @@ class SharedCommits:
                     self.waiting.remove(write)
                 write.done = True
                 write.turn.set()
+
+    def _run(self, batch: list[_Write], savepoints: bool) -> None:
+        with self.begin() as connection:
+            for write in batch:
+                write.run(connection, savepoints)
 
     def _lead(self, write: _Write | None) -> None:
         self.leader = write
@@ -79,7 +85,7 @@ class SharedCommits:
 
 
 class _Failed(Exception):
-    """A write that is alone in its transaction failed."""
+    """A write without a savepoint failed, and its transaction with it."""
 
 
 class _Write:
@@ -92,12 +98,12 @@ class _Write:
         self.result: Any = None
         self.error: Exception | None = None
 
-    def run(self, connection: sa.Connection, alone: bool) -> None:
+    def run(self, connection: sa.Connection, savepoint: bool) -> None:
         self.error = None
         try:
-            with contextlib.nullcontext() if alone else connection.begin_nested():
+            with connection.begin_nested() if savepoint else contextlib.nullcontext():
                 self.result = self.function(connection, *self.args, **self.kwargs)
         except Exception as error:
             self.error = error
-            if alone:
+            if not savepoint:
                 raise _Failed from error

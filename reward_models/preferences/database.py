@@ -21,6 +21,12 @@ T = TypeVar("T")
 BUSY_SECONDS = 30.0
 """How long a write waits for one of another process."""
 
+_POOL: dict[str, Any] = {
+    "pool_size": 8,
+    "max_overflow": 8,
+    "pool_use_lifo": True,
+}  # the warm connection first
+
 WRITE_LOCK = 0x7E87_E475
 """Key of the advisory lock that every write transaction takes in PostgreSQL. Such locks are per database."""
 
@@ -45,7 +51,7 @@ class Database:
         self.where = self.url.database if self.is_sqlite else self.url.render_as_string(hide_password=True)
         if self.is_sqlite:
             _prepare_file(Path(str(self.url.database)))
-            self.engine = sa.create_engine(self.url, pool_size=8, max_overflow=8)
+            self.engine = sa.create_engine(self.url, **_POOL)
             sa.event.listen(self.engine, "connect", _connect_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
             self.readers = self.engine
@@ -185,7 +191,7 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 def _postgres_engine(url: sa.URL) -> sa.Engine:
     try:
-        return sa.create_engine(url, pool_size=8, max_overflow=8, pool_pre_ping=True)
+        return sa.create_engine(url, pool_pre_ping=True, **_POOL)
     except ImportError as error:
         raise ImportError(
             "A feedback store in PostgreSQL needs psycopg. Install it with: pip install 'text-envs[postgres]'"

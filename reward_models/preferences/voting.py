@@ -8,7 +8,7 @@ from typing import Any
 from reward_models.completion import excerpt
 from reward_models.preferences import answers, assigning
 from reward_models.preferences.entries import Assignment, Conflict, FeedbackError, LeaseExpired, Vote
-from reward_models.preferences.schema import assignments, sa, votes
+from reward_models.preferences.schema import assignments, items, sa, votes
 
 MAX_KEY = 200
 UNDO = "undo"
@@ -31,14 +31,13 @@ def vote(
     """
     check_key(key)
     _check_words(reason, seconds)
-    stored = _with_key(connection, key)
-    row = assigning.find(connection, assignment, rater)
+    both = connection.execute(_FIND_WITH_KEY, {"assignment": assignment, "key": key}).first()
+    row = assigning.found(both, assignment, rater)
     answer = answers.check(row.kind, answer, len(row.shown))
-    if stored is not None:
-        given = (assignment, row.kind, answer, reason)
-        if (stored.assignment, stored.kind, stored.answer, stored.reason) != given:
+    if row.vote is not None:
+        if (row.of, row.vote_kind, row.answer, row.reason) != (assignment, row.kind, answer, reason):
             raise _other_content(key)
-        return stored
+        return _vote(row, row.vote, key, row.kind, answer, row.created, reason, row.seconds, repeated=True)
     if row.state == "voted":
         raise Conflict(f"Assignment {assignment} has a vote already. Undo it first, or ask for another one.")
     if row.state != "open":  # late, and its place was given back
@@ -149,10 +148,54 @@ def _insert(
     said = {"kind": kind, "answer": answer, "reason": reason, "seconds": seconds}
     new = {"key": key, "assignment": row.id, **said, "created": now, "supersedes": supersedes}
     vote = connection.execute(_NEW, new).scalar_one()
+    return _vote(row, vote, key, kind, answer, now, reason, seconds, supersedes)
+
+
+def _vote(
+    row: sa.Row[Any],
+    vote: int,
+    key: str,
+    kind: str,
+    answer: Mapping[str, Any],
+    created: float,
+    reason: str,
+    seconds: float | None,
+    supersedes: int | None = None,
+    repeated: bool = False,
+) -> Vote:
+    """A vote on an assignment, given as `assigning.find` gives it."""
     shown = tuple(row.shown)
-    return Vote(vote, key, row.item, row.rater, row.id, kind, answer, shown, reason, seconds, now, supersedes)
+    return Vote(
+        vote,
+        key,
+        row.item,
+        row.rater,
+        row.id,
+        kind,
+        answer,
+        shown,
+        reason,
+        seconds,
+        created,
+        supersedes,
+        repeated,
+    )
 
 
+_FIND_WITH_KEY = (
+    sa.select(
+        *assigning.FIND.selected_columns,
+        votes.c.id.label("vote"),
+        votes.c.assignment.label("of"),
+        votes.c.kind.label("vote_kind"),
+        votes.c.answer,
+        votes.c.reason,
+        votes.c.seconds,
+        votes.c.created,
+    )
+    .select_from(assignments.join(items).outerjoin(votes, votes.c.key == sa.bindparam("key")))
+    .where(assignments.c.id == sa.bindparam("assignment"))
+)
 _WITH_KEY = select_votes().where(votes.c.key == sa.bindparam("key"))
 _NEW = sa.insert(votes).returning(votes.c.id)
 _CHANGE = sa.update(assignments).where(assignments.c.id == sa.bindparam("of"))
