@@ -331,7 +331,10 @@ def test_6_a_loss_at_another_temperature(tuned, monkeypatch, tmp_path):
 
 
 def test_6_a_policy_trained_at_a_temperature_that_its_folder_does_not_tell(tuned, tmp_path):
-    findings = diagnose(trained(tmp_path / "run", make_ppo(tuned, temperature=0.7), tokens=500))
+    run = trained(tmp_path / "run", make_ppo(tuned, temperature=0.7), tokens=500)
+    assert not [found for found in diagnose(run) if found.name == "temperature"]  # the folder tells it
+    (run / "policy" / "generation_config.json").unlink()
+    findings = diagnose(run)
     assert problems(findings) == set()
     found = named(findings, "temperature")
     assert found.status == "warning"
