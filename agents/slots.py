@@ -17,6 +17,9 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 from agents.lm import LanguageModel
 
 
+WIDTH_STEP = 16
+
+
 @dataclass
 class Pass:
     """Where the present forward pass writes, told to all layers of the cache.
@@ -132,11 +135,14 @@ class Slots:
         order = self.row_of[: len(rows)]
         last = lengths[order] - 1
         position = self._tensor(last)
-        width = int(last.max()) + 1
+        casts = torch.is_autocast_enabled(self.lm.device.type)
+        # In bfloat16 a CPU's kernels are compiled for each shape: a few widths serve all, what is too wide is masked.
+        step = WIDTH_STEP if casts else 1
+        width = min(-(-int(lengths[order].max()) // step) * step, self.current.max_length)
         self.current.slots, self.current.positions = torch.arange(len(rows), device=self.lm.device), position
         self.current.width = width
         future = torch.arange(width, device=self.lm.device) > position[:, None]
-        dtype = self.lm.dtype if torch.is_autocast_enabled(self.lm.device.type) else torch.float32
+        dtype = self.lm.dtype if casts else torch.float32
         mask = torch.zeros(future.shape, dtype=dtype, device=future.device)
         mask = mask.masked_fill_(future, torch.finfo(dtype).min)[:, None, None]
         hidden = self.lm.hidden(
