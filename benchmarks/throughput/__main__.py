@@ -35,6 +35,7 @@ def main() -> None:
             results.append(measure(name, chosen, 1 if args.quick else args.rounds, args.threads, print))
     print_tables(results, machine)
     if not args.quick:
+        args.out.mkdir(parents=True, exist_ok=True)
         write(results, machine, args.out)
         print(f"Written: {args.out / 'results.md'}, {args.out / 'results.json'}")
 
