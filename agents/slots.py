@@ -16,8 +16,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from agents.lm import LanguageModel
 
-
-WIDTH_STEP = 16
+WIDTH_STEP = 16  # tokens
 
 
 @dataclass
