@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Annotated
 from urllib.parse import quote, unquote
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from reward_models.preferences.entries import FeedbackError, Rater
@@ -56,9 +56,9 @@ class Settings:
     columns: tuple[str, ...] = ()
 
     @cached_property
-    def by_name(self) -> Callable[[str], Rater]:
-        """On this machine: the rater of that name, or whose token it is. Remembered, because to add one is to write."""
-        return lru_cache(maxsize=4096)(lambda name: self.store.rater_of(name) or self.store.rater(name))
+    def known(self) -> dict[str, Rater]:
+        """On this machine: who has asked, by name or token. Remembered, because to add a rater is to write."""
+        return {}
 
 
 def settings_of(request: Request) -> Settings:
@@ -66,16 +66,22 @@ def settings_of(request: Request) -> Settings:
     return settings
 
 
-def rater_or_none(
+async def rater_or_none(
     request: Request, authorization: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
 ) -> Rater | None:
     """Who is asking: by the Authorization header, else by the cookie, else the rater the server was started for."""
     settings = settings_of(request)
     claim = unquote(authorization.credentials) if authorization else _claim(request)
     if settings.public_url:
-        return settings.store.rater_of(claim) if claim else None
+        return await run_in_threadpool(settings.store.rater_of, claim) if claim else None
     name = tidy_name(claim or settings.rater)
-    return settings.by_name(name) if name else None
+    if name and name not in settings.known:
+        settings.known[name] = await run_in_threadpool(_on_this_machine, settings.store, name)
+    return settings.known.get(name)
+
+
+def _on_this_machine(store: FeedbackStore, name: str) -> Rater:
+    return store.rater_of(name) or store.rater(name)
 
 
 async def rater_in_charge(rater: Annotated[Rater | None, Depends(rater_or_none)]) -> Rater:
