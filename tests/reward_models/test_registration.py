@@ -22,6 +22,7 @@ def test_every_name_makes_a_reward_from_json(name):
         "keywords": {"words": ["abc"]},
         "pattern": {"regex": "b"},
         "rouge_l": {"column": "answer"},
+        "ensemble": {"models": ["json", {"name": "length", "target": 1}], "combine": "min"},
         "weighted_sum": {"rewards": ["json", {"name": "length", "target": 1}], "weights": [0.5, 1]},
         "clip": {"reward": {"name": "length", "target": 1}, "high": 0.5},
         "guarded": {"reward": "length", "target": 1},
