@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from reward_models.preferences.schema import assignments, item_samples, items, p
 
 
 def assign(
-    connection: sa.Connection, rater: int, kinds: frozenset[str], lease: float, now: float
+    connection: sa.Connection, rater: int, kinds: frozenset[str], lease: float, now: float, sweep: bool
 ) -> Assignment | None:
     """The rater's open item again, else one they left unfinished, else the next with room that they have not rated.
 
@@ -22,25 +23,26 @@ def assign(
         kinds: only these; empty for all.
         lease: seconds.
         now: unix seconds.
+        sweep: look for leases that have run out.
     """
-    expire(connection, now)
-    mine = connection.execute(_unfinished(kinds), {"rater": rater}).first()
-    if mine is not None and mine.state == "open":
-        connection.execute(_CHANGE, {"assignment": mine.id, "expires": now + lease})
-        return _assignment(connection, mine, rater, mine.id, mine.shown, now + lease)
-    row = mine or _next(connection, rater, kinds)
-    if row is None:
+    if sweep:
+        expire(connection, now)
+    seen = connection.execute(_unfinished(kinds), {"rater": rater}).all() or _next(connection, rater, kinds)
+    if not seen:
         return None
-    take(connection, row.item, 1)
-    lease_of = {"opened": now, "expires": now + lease, "state": "open"}
-    if row.id is not None:  # theirs before, and given back
-        connection.execute(_CHANGE, {"assignment": row.id, **lease_of})
-        return _assignment(connection, row, rater, row.id, row.shown, now + lease)
-    responses = connection.scalars(_RESPONSES, {"item": row.item}).all()
-    shown = _shuffled(row.item, rater, len(responses))
-    new = {"item": row.item, "rater": rater, "shown": shown, "draft": "", **lease_of}
-    assignment = connection.execute(_NEW, new).scalar_one()
-    return _assignment(connection, row, rater, assignment, shown, now + lease, responses)
+    row, lease_of = seen[0], {"opened": now, "expires": now + lease, "state": "open"}
+    assignment, shown = row.id, row.shown
+    if row.state == "open":
+        connection.execute(_CHANGE, {"assignment": assignment, "expires": now + lease})
+    else:
+        take(connection, row.item, 1)
+        if assignment is not None:  # theirs before, and given back
+            connection.execute(_CHANGE, {"assignment": assignment, **lease_of})
+        else:
+            shown = _shuffled(row.item, rater, sum(part.response is not None for part in seen))
+            new = {"item": row.item, "rater": rater, "shown": shown, "draft": "", **lease_of}
+            assignment = connection.execute(_NEW, new).scalar_one()
+    return _assignment(seen, rater, assignment, shown, now + lease)
 
 
 def expire(connection: sa.Connection, now: float) -> None:
@@ -93,8 +95,8 @@ def found(row: Any, assignment: int, rater: int | None) -> sa.Row[Any]:
 
 def load(connection: sa.Connection, assignment: int) -> Assignment:
     """The assignment as its rater sees it."""
-    row = connection.execute(_LOAD, {"assignment": assignment}).one()
-    return _assignment(connection, row, row.rater, row.id, row.shown, row.expires)
+    seen = connection.execute(_LOAD, {"assignment": assignment}).all()
+    return _assignment(seen, seen[0].rater, assignment, seen[0].shown, seen[0].expires)
 
 
 def take(connection: sa.Connection, item: int, places: int) -> None:
@@ -102,36 +104,29 @@ def take(connection: sa.Connection, item: int, places: int) -> None:
     connection.execute(_TAKE, {"item_id": item, "places": places})
 
 
-def _next(connection: sa.Connection, rater: int, kinds: frozenset[str]) -> Any:
+def _next(connection: sa.Connection, rater: int, kinds: frozenset[str]) -> Sequence[sa.Row[Any]]:
     """The first item with room after the rater's last one, else from the start: what they rated is not read over again."""
-    row = connection.execute(_room(kinds, after_last=True), {"rater": rater}).first()
-    if row is None:
-        row = connection.execute(_room(kinds, after_last=False), {"rater": rater}).first()
-    known = connection.scalar(sa.select(_KNOWN), {"rater": rater}) if row is None else row.known
+    seen = connection.execute(_room(kinds, after_last=True), {"rater": rater}).all()
+    if not seen:
+        seen = connection.execute(_room(kinds, after_last=False), {"rater": rater}).all()
+    known = seen[0].known if seen else connection.scalar(sa.select(_KNOWN), {"rater": rater})
     if known is None:
         raise NotFound(f"There is no rater {rater}. Add one with add_rater(name) or rater(name).")
-    return row
+    return seen
 
 
 def _assignment(
-    connection: sa.Connection,
-    row: Any,
-    rater: int,
-    assignment: int,
-    shown: list[int],
-    expires: float,
-    responses: Any = None,
+    seen: Sequence[sa.Row[Any]], rater: int, assignment: int, shown: Sequence[int], expires: float
 ) -> Assignment:
-    """From a row of `_SEEN`; `responses` in stored order, read if they are not at hand."""
-    if responses is None:
-        responses = connection.scalars(_RESPONSES, {"item": row.item}).all()
+    """From the rows of `_with_responses`, one for each response, in stored order."""
+    row = seen[0]
     return Assignment(
         id=assignment,
         item=row.item,
         rater=rater,
         kind=row.kind,
         prompt=row.text,
-        responses=tuple(responses[place] for place in shown),
+        responses=tuple(seen[place].response for place in shown),
         columns=row.columns,
         expires=expires,
         draft=row.draft or "",
@@ -144,36 +139,38 @@ def _shuffled(item: int, rater: int, n_responses: int) -> list[int]:
     return random.Random(seed).sample(range(n_responses), n_responses)
 
 
-_SEEN = (
-    items.c.id.label("item"),
-    items.c.kind,
-    prompts.c.text,
-    prompts.c.columns,
-    assignments.c.id,
-    assignments.c.rater,
-    assignments.c.state,
-    assignments.c.shown,
-    assignments.c.expires,
-    assignments.c.draft,
-)
 _RATER = sa.bindparam("rater", type_=sa.Integer)
 _ASSIGNMENT = sa.bindparam("assignment", type_=sa.Integer)
 _HAS_ROOM = items.c.taken < items.c.overlap
-_LOAD = (
-    sa.select(*_SEEN)
-    .select_from(assignments.join(items).join(prompts))
-    .where(assignments.c.id == _ASSIGNMENT)
+_HELD = (
+    items.c.id.label("item"),
+    items.c.kind,
+    items.c.prompt,
+    *(assignments.c[name] for name in ("id", "rater", "state", "shown", "expires", "draft")),
+)
+
+
+def _with_responses(held: sa.Select[Any]) -> sa.Select[Any]:
+    """What `held` selects of one item, with the prompt, and a row for each response in stored order."""
+    one = held.subquery()
+    return (
+        sa.select(one, prompts.c.text, prompts.c.columns, samples.c.response)
+        .select_from(
+            one.join(prompts, prompts.c.id == one.c.prompt)
+            .outerjoin(item_samples, item_samples.c.item == one.c.item)
+            .outerjoin(samples, samples.c.id == item_samples.c.sample)
+        )
+        .order_by(item_samples.c.place)
+    )
+
+
+_LOAD = _with_responses(
+    sa.select(*_HELD).select_from(assignments.join(items)).where(assignments.c.id == _ASSIGNMENT)
 )
 FIND = (
     sa.select(assignments, items.c.kind, items.c.overlap, items.c.taken)
     .select_from(assignments.join(items))
     .where(assignments.c.id == _ASSIGNMENT)
-)
-_RESPONSES = (
-    sa.select(samples.c.response)
-    .select_from(item_samples.join(samples))
-    .where(item_samples.c.item == sa.bindparam("item"))
-    .order_by(item_samples.c.place)
 )
 _LAST = sa.select(sa.func.max(assignments.c.item)).where(assignments.c.rater == _RATER).scalar_subquery()
 _KNOWN = sa.select(raters.c.id).where(raters.c.id == _RATER).scalar_subquery().label("known")
@@ -197,9 +194,9 @@ def _of(kinds: frozenset[str]) -> sa.ColumnElement[bool]:
 def _unfinished(kinds: frozenset[str]) -> sa.Select[Any]:
     """What the rater has in hand or let expire: first what an undo has just given back, of several the one rated first."""
     state = assignments.c.state
-    return (
-        sa.select(*_SEEN)
-        .select_from(assignments.join(items).join(prompts))
+    return _with_responses(
+        sa.select(*_HELD)
+        .select_from(assignments.join(items))
         .where(
             assignments.c.rater == _RATER,
             state.in_(("open", "expired")),
@@ -219,9 +216,9 @@ def _room(kinds: frozenset[str], after_last: bool) -> sa.Select[Any]:
         after_last: of the items after the last one that the rater had; else of all.
     """
     mine = (assignments.c.item == items.c.id) & (assignments.c.rater == _RATER)
-    return (
-        sa.select(*_SEEN, _KNOWN)
-        .select_from(items.join(prompts).outerjoin(assignments, mine))
+    return _with_responses(
+        sa.select(*_HELD, _KNOWN)
+        .select_from(items.outerjoin(assignments, mine))
         .where(
             _HAS_ROOM,
             items.c.id > sa.func.coalesce(_LAST, 0) if after_last else sa.true(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -51,6 +52,9 @@ __all__ = [
 LEASE = 600.0
 """Seconds that a rater has for one item before its place is given to others. Ten minutes: a demonstration takes that long."""
 
+SWEEP_SECONDS = 1.0
+"""Between two searches for leases that ran out; so long may one hold its place beyond its time."""
+
 
 class FeedbackStore(Items, Raters, Imports, Outcomes):
     """Prompts, samples, items to rate, raters, and their votes.
@@ -86,6 +90,7 @@ class FeedbackStore(Items, Raters, Imports, Outcomes):
     ):
         self.database = Database(url)
         self.clock = clock
+        self.swept = -math.inf
 
     def close(self) -> None:
         self.database.close()
@@ -114,7 +119,11 @@ class FeedbackStore(Items, Raters, Imports, Outcomes):
         if unknown or not 0 <= lease <= 1e9:
             what = f"There is no kind {sorted(unknown)}" if unknown else f"The lease is {lease} seconds"
             raise FeedbackError(f"{what}. Kinds are {', '.join(KINDS)}; a lease is 0 seconds or more.")
-        return self.database.write(assigning.assign, rater, frozenset(kinds or ()), lease, self.clock())
+        now = self.clock()
+        sweep = abs(now - self.swept) >= SWEEP_SECONDS
+        if sweep:
+            self.swept = now
+        return self.database.write(assigning.assign, rater, frozenset(kinds or ()), lease, now, sweep)
 
     def release(self, assignment: int, *, rater: int | None = None) -> None:
         """Give an item back unrated; others may have it at once, the same rater after all others.
@@ -195,9 +204,9 @@ class FeedbackStore(Items, Raters, Imports, Outcomes):
 
     def set_meta(self, key: str, value: str) -> None:
         """Keep a text under a name, at most 200 characters long; "version" is the store's own."""
-        if key == "version" or not 1 <= len(key) <= 200 or "\0" in key:
+        if key == "version" or not 1 <= len(key) <= 200 or not key.isprintable():
             raise FeedbackError(
-                f"{excerpt(key)} cannot be the name of a note. Choose another of 1 to 200 characters."
+                f"{excerpt(key)} cannot be the name of a note. Choose another of 1 to 200 printable characters."
             )
         self.database.write(_set_meta, key, value)
 

@@ -16,6 +16,7 @@ from reward_models.preferences.store import (
     Sample,
 )
 
+LEFT = {"choice": "left"}
 STRANGE = "a\0b \ud800 \x01 \u202e \U0001f600"
 
 
@@ -88,7 +89,7 @@ class TestWhatIsAsked:
             (lambda s: s.request_comparisons(n=True), "n is True"),
             (lambda s: s.request_ratings(samples=[9]), "no samples with the ids"),
             (lambda s: s.request_demonstrations(prompts=[9]), "no prompts with the ids"),
-            (lambda s: s.add_gold(9, {"choice": "left"}), "no item 9"),
+            (lambda s: s.add_gold(9, LEFT), "no item 9"),
         ],
     )
     def test_what_cannot_be_asked_is_refused(self, store, ask, says):
@@ -132,7 +133,7 @@ class TestAssigning:
         first = store.assign(ann)
         assert store.assign(bob).item == first.item
         assert store.assign(cy) is None
-        store.vote(first.id, {"choice": "left"}, key="a")
+        store.vote(first.id, LEFT, key="a")
         assert store.assign(ann) is None
 
     def test_an_open_assignment_is_given_again_and_its_lease_renewed(self, store, pairs, clock):
@@ -155,8 +156,8 @@ class TestAssigning:
         taken = store.assign(bob)
         assert taken.item == late.item
         with pytest.raises(LeaseExpired, match="others have taken its place"):
-            store.vote(late.id, {"choice": "left"}, key="late")
-        store.vote(taken.id, {"choice": "left"}, key="in time")
+            store.vote(late.id, LEFT, key="late")
+        store.vote(taken.id, LEFT, key="in time")
 
     def test_a_late_vote_counts_while_the_item_has_room(self, store, pairs, clock):
         store.add_samples(pairs(1))
@@ -187,7 +188,7 @@ class TestAssigning:
         clock.now += 60
         store.assign(bob, lease=60)
         clock.now += 60
-        assert not store.vote(left.id, {"choice": "left"}, key="late").repeated
+        assert not store.vote(left.id, LEFT, key="late").repeated
 
     def test_a_rater_who_comes_back_finds_what_they_left_with_its_draft(self, store, clock):
         store.add_prompts(["one", "two", "three"])
@@ -245,12 +246,12 @@ class TestVoting:
         return store.assign(store.rater("Ann").id)
 
     def test_the_same_key_gives_the_same_vote(self, store, assignment):
-        first = store.vote(assignment.id, {"choice": "left"}, key="k", reason="shorter", seconds=2.5)
-        again = store.vote(assignment.id, {"choice": "left"}, key="k", reason="shorter", seconds=9)
+        first = store.vote(assignment.id, LEFT, key="k", reason="shorter", seconds=2.5)
+        again = store.vote(assignment.id, LEFT, key="k", reason="shorter", seconds=9)
         assert (first.repeated, again.repeated) == (False, True)
         assert (again.id, again.answer, again.reason, again.seconds) == (
             first.id,
-            {"choice": "left"},
+            LEFT,
             "shorter",
             2.5,
         )
@@ -258,22 +259,22 @@ class TestVoting:
 
     @pytest.mark.parametrize("other", [{"answer": {"choice": "right"}}, {"reason": "because"}])
     def test_the_same_key_with_other_content_is_a_conflict(self, store, assignment, other):
-        store.vote(assignment.id, {"choice": "left"}, key="k")
+        store.vote(assignment.id, LEFT, key="k")
         with pytest.raises(Conflict, match="used for something else"):
-            store.vote(assignment.id, **({"answer": {"choice": "left"}} | other), key="k")
+            store.vote(assignment.id, **({"answer": LEFT} | other), key="k")
 
     def test_one_assignment_has_one_vote(self, store, assignment):
-        store.vote(assignment.id, {"choice": "left"}, key="k")
+        store.vote(assignment.id, LEFT, key="k")
         with pytest.raises(Conflict, match="has a vote already"):
-            store.vote(assignment.id, {"choice": "left"}, key="other")
+            store.vote(assignment.id, LEFT, key="other")
 
     def test_another_raters_assignment_is_not_found(self, store, assignment):
         bob = store.rater("Bob").id
         for act in (
-            lambda: store.vote(assignment.id, {"choice": "left"}, key="k", rater=bob),
+            lambda: store.vote(assignment.id, LEFT, key="k", rater=bob),
             lambda: store.release(assignment.id, rater=bob),
             lambda: store.save_draft(assignment.id, "x", rater=bob),
-            lambda: store.vote(999, {"choice": "left"}, key="k"),
+            lambda: store.vote(999, LEFT, key="k"),
         ):
             with pytest.raises(NotFound):
                 act()
@@ -305,7 +306,7 @@ class TestVoting:
     )
     def test_a_key_a_reason_and_seconds_have_their_shapes(self, store, assignment, given, says):
         with pytest.raises(FeedbackError, match=says):
-            store.vote(assignment.id, {"choice": "left"}, **given)
+            store.vote(assignment.id, LEFT, **given)
 
     @pytest.mark.parametrize("ranks", [[1, 2, 3], [0, 1], [1.0, 2], [True, 1], "12", [1, 10**7]])
     def test_a_ranking_takes_a_rank_for_each_response(self, store, ranks):
@@ -338,7 +339,7 @@ class TestUndo:
         store.request_comparisons()
         ann = store.rater("Ann").id
         first = store.assign(ann)
-        vote = store.vote(first.id, {"choice": "left"}, key="1")
+        vote = store.vote(first.id, LEFT, key="1")
         second = store.assign(ann)
         again = store.undo(ann, key="u")
         assert (again.id, again.responses) == (first.id, first.responses)
@@ -348,7 +349,7 @@ class TestUndo:
         assert store.assign(ann).id == second.id
         rows = [(vote.kind, vote.key, vote.supersedes, dict(vote.answer)) for vote in store.votes()]
         assert rows == [
-            ("comparison", "1", None, {"choice": "left"}),
+            ("comparison", "1", None, LEFT),
             ("undo", "u", vote.id, {}),
             ("comparison", "2", None, {"choice": "right"}),
         ]
@@ -360,14 +361,14 @@ class TestUndo:
         store.request_comparisons()
         ann = store.rater("Ann").id
         for key in ("1", "2"):
-            store.vote(store.assign(ann).id, {"choice": "left"}, key=key)
+            store.vote(store.assign(ann).id, LEFT, key=key)
         assert store.undo(ann, key="u") == store.undo(ann, key="u")
         assert store.progress().votes == 1
         for key, rater in (("1", ann), ("u", store.rater("Bob").id)):
             with pytest.raises(Conflict):
                 store.undo(rater, key=key)
         with pytest.raises(Conflict):
-            store.vote(store.assign(ann).id, {"choice": "left"}, key="u")
+            store.vote(store.assign(ann).id, LEFT, key="u")
 
     def test_one_after_the_other_back_to_the_start(self, store, pairs):
         store.add_samples(pairs(3))
@@ -387,7 +388,7 @@ class TestUndo:
         store.add_samples(pairs(1))
         store.request_comparisons()
         ann = store.rater("Ann").id
-        store.vote(store.assign(ann).id, {"choice": "left"}, key="1")
+        store.vote(store.assign(ann).id, LEFT, key="1")
         store.undo(ann, key="u")
         assert store.assign(store.rater("Bob").id) is None
 
@@ -458,6 +459,14 @@ class TestWhatCameOfIt:
         rating, demonstration = store.records()
         assert (rating.rater, rating.reason, demonstration.response) == (STRANGE, STRANGE, STRANGE)
 
+    def test_the_longest_and_strangest_key_and_name(self, store, pairs):
+        store.add_samples(pairs(1))
+        store.request_comparisons()
+        ann = store.rater("\U0001f600" * 99 + "\0")
+        key = "\U0001f600" * 199 + "\ud800"
+        vote = store.vote(store.assign(ann.id).id, LEFT, key=key)
+        assert (store.vote(vote.assignment, LEFT, key=key).id, store.raters()) == (vote.id, [ann])
+
     def test_progress_counts_current_votes(self, store, pairs):
         store.add_samples(pairs(3))
         store.request_comparisons(overlap=2)
@@ -482,7 +491,7 @@ class TestWhatCameOfIt:
     def test_gold_items_measure_raters(self, store, pairs):
         store.add_samples([*pairs(2), *(Sample("ranked", f"{i}") for i in range(3))])
         for item in store.request_comparisons(overlap=2, prompts=[1, 2]):
-            store.add_gold(item, {"choice": "left"})  # the good one was added first
+            store.add_gold(item, LEFT)  # the good one was added first
         store.add_gold(*store.request_rankings(k=3, overlap=2), {"ranks": [1, 2, 3]})
         careful, careless = store.rater("Careful").id, store.rater("Careless").id
         for rater, word, order in ((careful, "good", "012"), (careless, "bad", "021")):
@@ -500,7 +509,7 @@ class TestWhatCameOfIt:
 
     def test_a_skip_is_no_mistake(self, store, pairs):
         store.add_samples(pairs(1))
-        store.add_gold(*store.request_comparisons(), {"choice": "left"})
+        store.add_gold(*store.request_comparisons(), LEFT)
         store.vote(store.assign(store.rater("Ann").id).id, {"choice": "skip"}, key="k")
         assert store.progress().by_rater[0]["gold_accuracy"] is None
         with pytest.raises(FeedbackError, match="says nothing"):
@@ -529,7 +538,7 @@ class TestWhatCameOfIt:
             task = store.assign(store.rater("Ann").id)
             assert store.wait(1, timeout=0) == 0
             assert store.wait(1, should_stop=lambda: True) == 0
-            vote = threading.Timer(0.05, store.vote, [task.id, {"choice": "left"}], {"key": "k"})
+            vote = threading.Timer(0.05, store.vote, [task.id, LEFT], {"key": "k"})
             vote.start()
             assert store.wait(1, kind="comparison", poll=0.01, timeout=30) == 1
             vote.join()
@@ -543,5 +552,6 @@ class TestWhatCameOfIt:
         with FeedbackStore(store_url) as other:
             assert other.guidelines == "Be fair. " + STRANGE
             assert (other.get_meta("round"), other.get_meta("none", "0")) == ("3", "0")
-        with pytest.raises(FeedbackError, match="'version'"):
-            store.set_meta("version", "9")
+        for name in ("version", "", "a\0b", "\ud800", "n" * 201):
+            with pytest.raises(FeedbackError, match="name of a note"):
+                store.set_meta(name, "9")
