@@ -24,7 +24,6 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from agents import checkpoint
 from agents.demonstrations import Example, collate
@@ -93,14 +92,18 @@ class Progress(TrainerCallback):
 
 
 class LengthGroups(Sampler[int]):
-    """Examples in random order, but of similar length within a batch; the same order for the same seed and epoch.
+    """Examples in batches of similar length, the batches in random order; the same order for the same seed and epoch.
+
+    transformers' own grouping leaves the batches sorted, long ones first, fifty at a time: with the short ones a model then
+    forgets how to go on.
 
     Attributes:
         epoch: whose order it is; 0 for the first.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
-        self.lengths, self.batch_size, self.seed = list(lengths), batch_size, seed
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, batches_per_pool: int = 50):
+        self.lengths, self.batch_size, self.seed = torch.tensor(lengths), batch_size, seed
+        self.pool_size = batches_per_pool * batch_size
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -108,7 +111,13 @@ class LengthGroups(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
-        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+        shuffled = torch.randperm(len(self), generator=generator)
+        pools = [pool[self.lengths[pool].argsort(stable=True)] for pool in shuffled.split(self.pool_size)]
+        batches = [batch for pool in pools for batch in pool.split(self.batch_size)]
+        full = [batch for batch in batches if len(batch) == self.batch_size]
+        order = torch.randperm(len(full), generator=generator).tolist()
+        rest = [batch for batch in batches if len(batch) < self.batch_size]
+        return iter(torch.cat([*(full[i] for i in order), *rest]).tolist())
 
 
 @dataclasses.dataclass(frozen=True)

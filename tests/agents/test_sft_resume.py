@@ -1,5 +1,6 @@
 """Fine-tuning that was interrupted goes on as if it had not been: the same bits, on a CPU."""
 
+import itertools
 import json
 import zipfile
 
@@ -139,5 +140,16 @@ def test_the_order_depends_on_seed_and_epoch_alone():
         return list(groups)
 
     assert sorted(order(0, 0)) == list(range(120))
+    assert len(list(LengthGroups([5, 5, 5], 4, 0))) == 3
     assert order(0, 0) == order(0, 0)
     assert len({json.dumps(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1, 2)}) == 6
+
+
+def test_batches_are_of_like_length_and_in_no_order():
+    lengths = [1 + i % 40 for i in range(1003)]
+    order = list(LengthGroups(lengths, 10, seed=0))
+    batches = [[lengths[i] for i in order[start : start + 10]] for start in range(0, 1003, 10)]
+    assert all(max(batch) - min(batch) <= 4 for batch in batches[:-1]) and len(batches[-1]) == 3
+    means = [sum(batch) / 10 for batch in batches[:-1]]
+    rises = sum(a < b for a, b in itertools.pairwise(means))
+    assert 35 <= rises <= 65  # of 99; sorted ones would rise or fall almost always
