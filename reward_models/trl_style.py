@@ -3,7 +3,8 @@
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from reward_models.completion import Completion, RewardError, excerpt, name_of
@@ -83,4 +84,10 @@ class TRLReward:
                 f"Add the field to the prompts, or give the argument a default or a value."
             )
         result = self.function(**arguments)
-        return asyncio.run(result) if inspect.iscoroutine(result) else result
+        return _awaited(result) if inspect.iscoroutine(result) else result
+
+
+def _awaited(result: Coroutine[Any, Any, Any]) -> Any:
+    """A coroutine's value, in a thread of its own: a notebook's has an event loop running already."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(asyncio.run, result).result()

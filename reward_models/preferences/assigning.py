@@ -23,11 +23,13 @@ def assign(
         kinds: only these; empty for all.
         lease: seconds.
         now: unix seconds.
-        sweep: look for leases that have run out.
+        sweep: look for leases that have run out first, and not only where there is nothing else.
     """
     if sweep:
         expire(connection, now)
     seen = connection.execute(_unfinished(kinds), {"rater": rater}).all() or _next(connection, rater, kinds)
+    if not seen and expire(connection, now):
+        seen = _next(connection, rater, kinds)
     if not seen:
         return None
     row, lease_of = seen[0], {"opened": now, "expires": now + lease, "state": "open"}
@@ -45,11 +47,13 @@ def assign(
     return _assignment(seen, rater, assignment, shown, now + lease)
 
 
-def expire(connection: sa.Connection, now: float) -> None:
-    """Give back the places of leases that have run out."""
-    for assignment, item in connection.execute(_LATE, {"now": now}).all():
+def expire(connection: sa.Connection, now: float) -> int:
+    """Give back the places of leases that have run out; returns how many."""
+    late = connection.execute(_LATE, {"now": now}).all()
+    for assignment, item in late:
         connection.execute(_CHANGE, {"assignment": assignment, "state": "expired"})
         take(connection, item, -1)
+    return len(late)
 
 
 def release(connection: sa.Connection, assignment: int, rater: int | None) -> None:

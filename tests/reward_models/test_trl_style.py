@@ -1,5 +1,6 @@
 """Functions written for TRL's trainers serve unchanged."""
 
+import asyncio
 import functools
 
 import pytest
@@ -68,6 +69,13 @@ class WithState:
 )
 def test_function_receives_what_it_accepts(function):
     assert score(make(function), ROWS).tolist() == [0.0, 1.0]
+
+
+def test_an_async_function_is_awaited_where_an_event_loop_runs_already():
+    async def notebook_cell():
+        return score(make(awaited), ROWS).tolist()
+
+    assert asyncio.run(notebook_cell()) == [0.0, 1.0]
 
 
 def test_bound_arguments_are_not_overwritten_by_columns():
