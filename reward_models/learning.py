@@ -33,6 +33,7 @@ from reward_models.preferences.records import Comparison, Ranking
 from reward_models.preferences.splits import split
 from reward_models.quiet import quiet_transformers
 from reward_models.reward_head import (
+    EveryToken,
     RewardHead,
     load_classifier,
     load_reward_tokenizer,
@@ -108,6 +109,7 @@ def train(
     dropout: float = 0.0,
     label_smoothing: float = 0.0,
     centring_coef: float = 0.0,
+    token_coef: float = 0.0,
     margin_scale: float = 1.0,
     template: str = TEMPLATE,
     max_length: int | None = None,
@@ -139,6 +141,8 @@ def train(
         dropout: of the model while it learns; 0 (as TRL's reward trainer has it).
         label_smoothing: the chance that a choice is a slip; about the share of votes that raters get wrong.
         centring_coef: weight of the term that keeps scores near zero; see `preference_losses.centring`.
+        token_coef: weight of the same loss on the mean score of a response's tokens, beside that on its last one; see
+            `reward_head.EveryToken`. 1 helps a small model to read response and prompt together.
         margin_scale: units of score that one unit of the records' margins asks for (Touvron et al. 2023, 3.2.2); margins come
             in a data set's own scale. 0 leaves them out.
         template: the text that is judged, by "{prompt}" and "{response}", or "chat".
@@ -182,12 +186,13 @@ def train(
             use_cpu=device == "cpu", seed=seed, save_strategy="no", logging_strategy="no", report_to=[], disable_tqdm=True,
         )  # fmt: skip
         trainer = _RewardTrainer(
-            head,
+            EveryToken(head) if token_coef else head,
             TrainingArguments(**(arguments | training_arguments)),
             examples,
             watch,
             label_smoothing,
             centring_coef,
+            token_coef,
         )
         started = time.perf_counter()
         trainer.train()
@@ -314,12 +319,13 @@ class _RewardTrainer(Trainer):
 
     def __init__(
         self,
-        head: RewardHead,
+        head: RewardHead | EveryToken,
         arguments: TrainingArguments,
         examples: list[EncodedGroup],
         watch: _Watch,
         label_smoothing: float,
         centring_coef: float,
+        token_coef: float,
     ) -> None:
         super().__init__(
             model=head,
@@ -330,7 +336,7 @@ class _RewardTrainer(Trainer):
         )
         self.remove_callback(PrinterCallback)
         self.examples, self.watch = examples, watch
-        self.label_smoothing, self.centring_coef = label_smoothing, centring_coef
+        self.label_smoothing, self.centring_coef, self.token_coef = label_smoothing, centring_coef, token_coef
 
     def _get_train_sampler(self, *_: Any) -> BucketSampler:
         lengths = [example.length for example in self.examples]
@@ -338,8 +344,14 @@ class _RewardTrainer(Trainer):
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:  # type: ignore[override]
         group, n_groups = inputs.pop("group"), inputs.pop("n_groups")
-        scores = model(inputs.pop("input_ids"), inputs.pop("lengths"))
-        loss = contest_losses(scores, Contests(**inputs), self.label_smoothing).sum() / n_groups
+        rows = [inputs.pop(name) for name in ("input_ids", "lengths", "starts")]
+        contests = Contests(**inputs)
+        if self.token_coef:
+            scores, means = model(*rows)
+            loss = self.token_coef * contest_losses(means, contests, self.label_smoothing).sum() / n_groups
+        else:
+            scores, loss = model(*rows[:2]), 0.0
+        loss = loss + contest_losses(scores, contests, self.label_smoothing).sum() / n_groups
         if self.centring_coef:
             loss = loss + self.centring_coef * centring(scores, group, n_groups)
         self.watch.losses.append(loss.detach())

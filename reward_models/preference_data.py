@@ -128,6 +128,13 @@ class EncodedGroup:
         """Tokens of the longest row: what its batch is padded to, at least."""
         return max(map(len, self.rows))
 
+    @property
+    def start(self) -> int:
+        """The first place in which the rows differ, where the responses begin, or the last one of a row that ends before."""
+        shortest = min(map(len, self.rows))
+        differ = (place for place in range(shortest) if len({row[place] for row in self.rows}) > 1)
+        return next(differ, shortest - 1)
+
 
 def encode_groups(groups: Sequence[Group], encode: CompletionEncoder) -> list[EncodedGroup]:
     """The groups as token rows; weights are scaled to a mean of 1, so that the learning rate keeps its meaning."""
@@ -158,8 +165,8 @@ def collate(groups: Sequence[EncodedGroup]) -> dict[str, Any]:
     """A batch: each response of each group is one row.
 
     Returns:
-        input_ids, int64, shape [rows, longest], padded on the right; lengths, shape [rows]; group, shape [rows], which of the
-        groups a row belongs to; n_groups; and the fields of `Contests`, each weight multiplied by its group's.
+        input_ids, int64, shape [rows, longest], padded on the right; lengths and starts, shape [rows]; group, shape [rows],
+        which of the groups a row belongs to; n_groups; and the fields of `Contests`, each weight multiplied by its group's.
     """
     input_ids, lengths = right_padded([row for group in groups for row in group.rows])
     contests, offset = [], 0
@@ -177,6 +184,7 @@ def collate(groups: Sequence[EncodedGroup]) -> dict[str, Any]:
     return {
         "input_ids": input_ids,
         "lengths": lengths,
+        "starts": torch.tensor([group.start for group in groups for _ in group.rows]),
         "group": torch.tensor([index for index, group in enumerate(groups) for _ in group.rows]),
         "n_groups": len(groups),
         **vars(Contests.of(contests)),

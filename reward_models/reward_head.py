@@ -39,11 +39,13 @@ class RewardHead(nn.Module):
 
     def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
         """Scores, float32, shape [n], of `input_ids`, shape [n, length], the first `lengths` of each row real."""
+        return self.score(_at(self.hidden(input_ids), lengths - 1))[:, 0].float()
+
+    def hidden(self, input_ids: Tensor) -> Tensor:
+        """The trunk's last hidden states, shape [n, length, width]."""
         # Embeddings, not ids: transformers else searches every batch of ids for padding, to warn about a missing mask.
         embedded = self.classifier.get_input_embeddings()(input_ids)
-        hidden = self.classifier.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
-        last = hidden[torch.arange(len(lengths), device=hidden.device), lengths - 1]
-        return self.score(last)[:, 0].float()
+        return self.classifier.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
 
     @property
     def score(self) -> nn.Module:
@@ -67,6 +69,30 @@ class RewardHead(nn.Module):
             scores[batch] = self(ids.to(device), lengths.to(device)).cpu()
         self.train(training)
         return scores
+
+
+class EveryToken(nn.Module):
+    """A reward head that scores rows by their last token, and by the mean over their tokens from `starts` on.
+
+    The mean is for training alone: what stands at one place of a response, the name of a thing for instance, gets its own
+    score, and the last token only has to gather them (token-level verifiers: Cobbe et al. 2021, section 4.2).
+    """
+
+    def __init__(self, head: RewardHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, input_ids: Tensor, lengths: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+        """Two float32 tensors of shape [n]: the scores, and the means. Starts, shape [n], are below `lengths`."""
+        scores = self.head.score(self.head.hidden(input_ids))[..., 0].float()
+        place = torch.arange(input_ids.shape[1], device=input_ids.device)
+        counts = (place >= starts[:, None]) & (place < lengths[:, None])
+        return _at(scores, lengths - 1), (scores * counts).sum(1) / counts.sum(1)
+
+
+def _at(values: Tensor, places: Tensor) -> Tensor:
+    """Of each row, shape [n, length, ...], what stands at its place, shape [n]."""
+    return values[torch.arange(len(places), device=places.device), places]
 
 
 def right_padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,6 @@ from typing import Any
 from benchmarks.reward_models.cross_validation import FOLDS, MOST_PAIRS, CrossValidated
 from benchmarks.reward_models.speed import BATCH, MAX_LENGTH, Speed
 from benchmarks.reward_models.support import FLIP, Support
-from benchmarks.throughput.machine import describe
 from reward_models.evaluation import Share
 from reward_models.files import replacing, write_json
 
@@ -17,10 +16,14 @@ AGREEMENT_BAR, GAIN_BAR, SPEED_BAR = 0.85, 0.10, 1.0
 
 
 def write(
-    sets: Sequence[CrossValidated], speed: Speed | None, support: Support | None, seconds: float, folder: Path
+    sets: Sequence[CrossValidated],
+    speed: Speed | None,
+    support: Support | None,
+    seconds: float,
+    machine: dict[str, Any],
+    folder: Path,
 ) -> None:
     """Write results.json and results.md."""
-    machine = describe(threads=1)
     write_json(
         folder / "results.json",
         {
@@ -53,7 +56,7 @@ def markdown(
     lines = [
         "# Reward models", "",
         "Written by `python -m benchmarks.reward_models`. What the figures mean: NOTES.md.", "",
-        f"{machine['cpu']}, one thread, {versions}, Python {machine['python']}; {seconds / 60:.0f} minutes in all.",
+        f"{machine['cpu']}, {machine['threads']} thread(s), {versions}, Python {machine['python']}; {seconds / 60:.0f} minutes in all.",
     ]  # fmt: skip
     if sets:
         lines += ["", f"## Accuracy on real preferences, {FOLDS} folds by prompt", ""]
