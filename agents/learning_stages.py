@@ -22,6 +22,7 @@ from reward_models import Completion, RewardModel, make, score
 from reward_models.calibration import calibrate
 from reward_models.evaluation import comparisons_of, evaluate
 from reward_models.learning import train as train_reward
+from reward_models.mismatches import pretrain
 from reward_models.preferences import Comparison, Ranking
 from reward_models.preferences.formats import read
 from reward_models.preferences.splits import split
@@ -63,6 +64,27 @@ def fine_tune(
     return {"steps": tuned.steps, "train_loss": tuned.train_loss, "demonstrations": tuned.examples}
 
 
+def pretrain_reward(
+    world: World, settings: LoopSettings, folder: Path, backbone: str, should_stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Before stage 2: the reward models' start learns to tell a demonstration from one of another prompt."""
+    assert world.demos is not None
+    prompt, response = settings.demos_fields
+    made = pretrain(
+        backbone,
+        [(row[prompt], row[response]) for row in world.demos],
+        folder,
+        n=settings.reward.mismatches,
+        tokenizer=world.task.tokenizer,
+        seed=settings.seed,
+        device=settings.device,
+        should_stop=should_stop,
+    )
+    if made.stopped:
+        raise Stopped
+    return {"mismatches": made.groups, "held_out_accuracy": made.epochs[-1].held_out_accuracy}
+
+
 def learn_reward(
     world: World,
     settings: LoopSettings,
@@ -94,6 +116,8 @@ def learn_reward(
             learning_rate=wanted.learning_rate,
             weight_decay=wanted.weight_decay,
             label_smoothing=wanted.label_smoothing,
+            dropout=wanted.dropout,
+            token_coef=wanted.token_coef,
             seed=settings.seed + i,
             device=settings.device,
             should_stop=should_stop,

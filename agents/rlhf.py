@@ -5,6 +5,7 @@
       feedback.db              every answer, rater and vote
       sft/                     stage 1: a Hugging Face folder
       sft-evaluate/            its answers to the held-out prompts
+      reward-start/            where reward models start, if they are pre-trained on mismatches
       round-1/sample/          the policy's answers that are compared
              /compare/         all comparisons so far
              /reward/          the reward model, a Hugging Face folder (member-0, ... of an ensemble)
@@ -30,7 +31,7 @@ from rich.console import Console
 
 from agents.callbacks import SignalReceived, stop_on_signals
 from agents.comparing import Comparing, export
-from agents.learning_stages import fine_tune, improve, learn_reward
+from agents.learning_stages import fine_tune, improve, learn_reward, pretrain_reward
 from agents.ledger import Ledger, fingerprint, fingerprint_of_json
 from agents.loop_report import make_report
 from agents.model_card import write_model_card
@@ -43,7 +44,7 @@ from reward_models.files import replacing, write_json
 from reward_models.preferences import Origin
 from reward_models.quiet import quiet_transformers
 
-SFT, SFT_EVALUATE = "sft", "sft-evaluate"
+SFT, SFT_EVALUATE, REWARD_START = "sft", "sft-evaluate", "reward-start"
 STAGES = ("sample", "compare", "reward", "ppo", "evaluate")
 
 
@@ -83,6 +84,8 @@ class Loop:
         self.stopped = SignalReceived()
         self.results: dict[str, dict[str, Any]] = {}
         stages = [SFT, SFT_EVALUATE]
+        if self.settings.reward.mismatches and self.settings.rounds:
+            stages.append(REWARD_START)
         stages += [f"round-{r}/{stage}" for r in range(1, self.settings.rounds + 1) for stage in STAGES]
         if redo is not None and redo not in stages:
             raise ValueError(f"There is no stage {redo!r}. Choose one of {', '.join(stages)}.")
@@ -114,6 +117,8 @@ class Loop:
     def _rounds(self) -> dict[str, Any]:
         policy = self._fine_tune()
         self._evaluate(SFT_EVALUATE, policy, [])
+        if REWARD_START in self.stages:
+            self._pretrain_reward()
         rewards: list[Path] = []
         for number in range(1, self.settings.rounds + 1):
             name = f"round-{number}"
@@ -245,10 +250,29 @@ class Loop:
             return None
         return make("ensemble", models=[str(folder) for folder in rewards]).disagreement  # type: ignore[attr-defined]
 
+    def _pretrain_reward(self) -> Path:
+        world, settings = self.world, self.settings
+        wanted, backbone = settings.reward.mismatches, self._backbone
+        made_from = {
+            "mismatches": wanted,
+            "demos": fingerprint_of_json(world.demos),
+            "starts_from": fingerprint(backbone, weights_only=True),
+        }
+        return self._stage(
+            REWARD_START,
+            f"the reward model's start learns from {wanted:,} mismatched demonstrations",
+            made_from,
+            lambda folder: pretrain_reward(world, settings, folder, backbone, lambda: bool(self.stopped)),
+        )
+
+    @property
+    def _backbone(self) -> str:
+        return self.settings.reward.model or str(self._sft_folder)
+
     def _learn(self, name: str, number: int, compared: Path, previous: list[Path]) -> list[Path]:
         settings, wanted = self.settings, self.settings.reward
         warm = previous if wanted.warm_start and len(previous) == wanted.ensemble else []
-        backbone = wanted.model or str(self._sft_folder)
+        backbone = str(self.folder / REWARD_START) if REWARD_START in self.stages else self._backbone
         made_from = {
             "reward": asdict(wanted),
             "comparisons": fingerprint(compared),

@@ -83,18 +83,23 @@ class RewardSettings:
         warm_start: later rounds start from the last round's reward model instead of the backbone.
         ensemble: reward models, of different seeds; PPO maximises their mean.
         held_out: share of the prompts whose comparisons are kept for evaluating it.
-        epochs, batch_size, learning_rate, weight_decay, label_smoothing: of training.
+        mismatches: before the first round the backbone learns from so many pairs of a demonstration and one of another
+            prompt, `reward_models.mismatches.pretrain`; 0: it does not. Small models need some thousands.
+        epochs, batch_size, learning_rate, weight_decay, label_smoothing, dropout, token_coef: of training.
     """
 
     model: str | None = None
     warm_start: bool = False
     ensemble: int = 1
     held_out: float = 0.1
+    mismatches: int = 0
     epochs: float = 3.0
     batch_size: int = 32
     learning_rate: float = 1e-5
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
+    dropout: float = 0.0
+    token_coef: float = 0.0
 
 
 @dataclass
@@ -198,6 +203,10 @@ class LoopSettings:
         if self.samples.responses < 2:
             raise ValueError(
                 f"samples.responses is {self.samples.responses}. Two answers at least can be compared."
+            )
+        if self.reward.mismatches and self.demos is None:
+            raise ValueError(
+                "reward.mismatches is made of demonstrations, and there are none. Give demos, or set it to 0."
             )
         if self.feedback.pairing == "uncertain" and self.reward.ensemble < 2:
             raise ValueError(

@@ -211,13 +211,29 @@ def generate_parser() -> ArgumentParser:
 
 
 def demo_parser() -> ArgumentParser:
-    """The whole way in minutes: fine-tune a fresh tiny model on support replies, improve it by PPO, compare."""
+    """The whole loop in minutes on customer support: fine-tune a fresh tiny model, compare, learn a reward, PPO; twice."""
     parser = new_parser("demo", demo_parser.__doc__)
     add = parser.add_argument
-    add("--out", type=str | None, help="run folder; default: runs/demo-<date>-<time>")
-    add_flag(parser, "--overwrite", "remove a run that lies in the folder")
-    add("--sft-steps", type=PositiveInt | None, help="steps of fine-tuning; default: what the demo needs")
-    add("--total-timesteps", type=PositiveInt | None, help="tokens of PPO; default: what the demo needs")
+    add(
+        "--out",
+        type=str | None,
+        help="run folder; a demo that was stopped there goes on. Default: runs/demo-<date>-<time>",
+    )
+    add_flag(parser, "--quick", "end in a minute: no fine-tuning, one round")
+    add(
+        "--rater",
+        type=Literal["simulated", "web", "terminal"],
+        default="simulated",
+        help="who compares the answers: a simulated rater, you on the rating page, or you here",
+    )
+    add(
+        "--votes",
+        type=PositiveInt | None,
+        help="comparisons in each round; default: 1000, 500 if quick, 40 if you are the rater",
+    )
+    add("--port", type=NonNegativeInt, default=8000, help="of the rating page")
+    add("--sft-steps", type=PositiveInt, default=1400, help="steps of fine-tuning")
+    add("--total-timesteps", type=PositiveInt | None, help="tokens of PPO in each round")
     add_run_options(parser, threads=1)  # two wait for each other tenfold on a busy machine, and gain little
     return parser
 

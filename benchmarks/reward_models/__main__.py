@@ -33,7 +33,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of PPO on SupportReply")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent, help="where results.json and results.md go"
+        "--out",
+        type=Path,
+        default=Path(__file__).parent,
+        help="where results.* and, of SupportReply, support.* go",
     )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -61,7 +64,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     write(sets, fast, replies, seconds, machine, args.out)
     print("\n".join(markdown(sets, fast, replies, seconds, machine)))
-    print(f"Written: {args.out / 'results.md'}, {args.out / 'results.json'}")
+    print(f"Written to {args.out}")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ BACKBONES = {
         "fresh GPT-2, one layer of 128",
         fresh,
         updates=140,
-        settings=dict(learning_rate=1e-3, batch_size=32, dropout=0.1, warmup_steps=20, weight_decay=0.1,
+        settings=dict(learning_rate=1e-3, batch_size=32, dropout=0.4, token_coef=1.0, warmup_steps=20, weight_decay=0.1,
                       template="{response}", max_length=256),
     ),
     "stories260K": Backbone(

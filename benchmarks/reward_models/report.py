@@ -23,19 +23,22 @@ def write(
     machine: dict[str, Any],
     folder: Path,
 ) -> None:
-    """Write results.json and results.md."""
-    write_json(
-        folder / "results.json",
-        {
-            "machine": machine,
-            "seconds": seconds,
-            "sets": [asdict(result) for result in sets],
-            "speed": None if speed is None else {**asdict(speed), "ratio": speed.ratio},
-            "support_reply": None if support is None else support_json(support),
-        },
-    )
-    with replacing(folder / "results.md") as file:
-        file.write("\n".join(markdown(sets, speed, support, seconds, machine)).encode() + b"\n")
+    """Write results.json and results.md of sets and speed, support.json and support.md of SupportReply: of what there is."""
+    common = {"machine": machine, "seconds": seconds}
+    if sets or speed is not None:
+        ours = None if speed is None else {**asdict(speed), "ratio": speed.ratio}
+        write_json(
+            folder / "results.json", common | {"sets": [asdict(result) for result in sets], "speed": ours}
+        )
+        _write_lines(folder / "results.md", markdown(sets, speed, None, seconds, machine))
+    if support is not None:
+        write_json(folder / "support.json", common | support_json(support))
+        _write_lines(folder / "support.md", markdown([], None, support, seconds, machine))
+
+
+def _write_lines(path: Path, lines: Sequence[str]) -> None:
+    with replacing(path) as file:
+        file.write("\n".join(lines).encode() + b"\n")
 
 
 def support_json(support: Support) -> dict[str, Any]:
@@ -128,13 +131,14 @@ def support_lines(support: Support) -> list[str]:
     found = support.evaluation
     lines = [
         f"{support.comparisons:,} comparisons of samples of the shipped model by a simulated rater, {FLIP:.0%} of them turned round. "
-        "Held-out pairs: replies to customers of other products and problems.", "",
+        "Held-out pairs: replies to customers whose product and problem never came together in training.", "",
         "| on held-out pairs | share | 95 % interval | pairs |", "| --- | --- | --- | --- |",
         *(f"| {name} | {share.value:.3f} | {interval(share)} | {share.n} |" for name, share in support.agreements.items()),
         f"| the rater's votes, learned model | {found.accuracy.value:.3f} | {interval(found.accuracy)} | {found.votes} |",
         f"| the rater's votes, bag of words | {found.bag_of_words.value:.3f} | {interval(found.bag_of_words)} | {found.votes} |"
         if found.bag_of_words else "",
-        "", f"Bar: the learned model agrees with the gold judge in at least {AGREEMENT_BAR}.", "",
+        "", f"Bar: the learned model agrees with the gold judge in at least {AGREEMENT_BAR} of the pairs: "
+        f"{verdict(support.agreements['learned model'].value >= AGREEMENT_BAR)}. Learned in {support.seconds:.0f} s.", "",
         "| PPO | gold before | gold after | gain | learned reward before, after | KL, nats |", "| --- | --- | --- | --- | --- | --- |",
         *(
             f"| seed {p.seed} | {p.before['mean']:.3f} | {p.after['mean']:.3f} ({p.after['low']:.3f} to {p.after['high']:.3f}) | "

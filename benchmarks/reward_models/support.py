@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -14,7 +15,8 @@ from stable_baselines3.common.utils import LinearSchedule
 from agents import TextPPO
 from agents.stages import answer, interval
 from agents.stages import evaluate as evaluate_policy
-from reward_models import Completion, make, score
+from reward_models import Completion, RewardModel, make, score
+from reward_models.baselines import BagOfWords
 from reward_models.calibration import calibrate
 from reward_models.evaluation import Evaluation, Share, evaluate
 from reward_models.learning import train
@@ -26,7 +28,9 @@ from text_envs.tasks import support_reply
 
 COMPARISONS, HELD_OUT, FLIP = 2000, 600, 0.15
 CUSTOMERS = 256  # held-out ones, on whom policies are compared
-REWARD = dict(epochs=5, batch_size=16, learning_rate=5e-4, weight_decay=0.05, label_smoothing=0.15)
+REWARD = dict(
+    epochs=3, batch_size=16, learning_rate=1e-4, weight_decay=0.05, label_smoothing=0.15, dropout=0.1
+)
 PPO = dict(n_episodes=64, batch_size=8, n_epochs=2)
 PPO_LEARNING_RATE, PPO_TOKENS = 2.5e-4, 80_000
 
@@ -55,15 +59,14 @@ class Support:
 
     Attributes:
         evaluation: of the reward model on the rater's votes on held-out customers' replies.
-        agreement: with the gold judge on those pairs of which one is better.
-        rater_agreement: of the rater's own votes with it: what 15 % of slips leave.
-        seconds: of training the reward model.
+        agreements: with the gold judge on those pairs of which one is better: of the learned model, of one that
+            starts from the task's language model instead, of a bag of words, and of the votes: what 15 % of slips leave.
+        seconds: of learning from the comparisons.
     """
 
     comparisons: int
     evaluation: Evaluation
-    agreement: Share
-    rater_agreement: Share
+    agreements: dict[str, Share]
     seconds: float
     policies: list[Policy] = field(default_factory=list)
 
@@ -75,25 +78,35 @@ def measure(seeds: Sequence[int], say: Callable[[str], None]) -> Support:
     sampled = [
         answer(support_reply.FOLDER, task, _customers(split, n), 2, 1.0, seed, "cpu")
         for seed, (split, n) in enumerate(
-            (("train", int(1.1 * COMPARISONS)), ("held_out", int(1.1 * HELD_OUT)))
+            (("train", int(1.2 * COMPARISONS)), ("held_out", int(1.2 * HELD_OUT)))
         )
     ]
     learned, held_out = (
         rated(pairs, n, seed) for seed, (pairs, n) in enumerate(zip(sampled, (COMPARISONS, HELD_OUT)))
     )
-    with tempfile.TemporaryDirectory() as folder:
-        made = train(str(support_reply.FOLDER), learned, folder, device="cpu", progress=None, **REWARD)
-        found = evaluate(folder, held_out, learned)
-        agreement, rater_agreement = agreements(folder, held_out)
+    quiet: dict[str, Any] = dict(device="cpu", progress=None)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, plain = f"{scratch}/reward", f"{scratch}/plain"
+        made = train(support_reply.REWARD_START, learned, folder, **quiet, **REWARD)
+        train(support_reply.FOLDER, learned, plain, **quiet, **REWARD)
+        judges = {
+            "learned model": make(folder),
+            "from the language model of the task": make(plain),
+            "bag of words": BagOfWords.fit(learned),
+        }
+        agreements = agreements_of(judges, held_out)
         say(
-            f"SupportReply: the reward model agrees with the gold judge in {agreement.value:.3f} of {agreement.n} pairs"
+            "SupportReply, agreement with gold: "
+            + ", ".join(f"{n} {a.value:.3f}" for n, a in agreements.items())
         )
-        result = Support(len(learned), found, agreement, rater_agreement, made.seconds)
+        result = Support(len(learned), evaluate(folder, held_out, learned), agreements, made.seconds)
         calibrate(folder, [completion for pair in sampled[0] for completion in pair])
         for seed in seeds:
             result.policies.append(improve(folder, seed))
             last = result.policies[-1]
-            say(f"SupportReply, PPO seed {seed}: gold {last.before['mean']:.3f} to {last.after['mean']:.3f}")
+            say(
+                f"SupportReply, PPO seed {seed}: gold {last.before['mean']:.3f} to {last.after['mean']:.3f}, KL {last.kl:.1f}"
+            )
     return result
 
 
@@ -110,18 +123,21 @@ def rated(pairs: Sequence[Sequence[Completion]], n: int, seed: int) -> list[Comp
         return store.comparisons()
 
 
-def agreements(folder: str, comparisons: Sequence[Comparison]) -> tuple[Share, Share]:
-    """How often the reward model, and the votes, prefer what the gold judge prefers."""
+def agreements_of(judges: dict[str, RewardModel], comparisons: Sequence[Comparison]) -> dict[str, Share]:
+    """How often each judge, and the votes, prefer what the gold judge prefers, of the pairs that it finds unequal."""
     replies = [Completion(c.prompt, text, columns=c.columns) for c in comparisons for text in c.responses]
-    gold, ours = (score(judge, replies).reshape(-1, 2) for judge in (support_reply.judge, make(folder)))
-    truth, ours_difference = gold[:, 0] - gold[:, 1], ours[:, 0] - ours[:, 1]
+    gold = score(support_reply.judge, replies).reshape(-1, 2)
+    truth = gold[:, 0] - gold[:, 1]
     clear = np.abs(truth) > 1e-9
     prompts = [c.prompt for c, is_clear in zip(comparisons, clear) if is_clear]
-    votes = np.array([2 * (c.preference or 0.0) - 1 for c in comparisons])
-    return (
-        Share.of(np.heaviside(ours_difference * np.sign(truth), 0.5)[clear], prompts),
-        Share.of(np.heaviside(votes * np.sign(truth), 0.5)[clear], prompts),
-    )
+    differences = {
+        name: -np.diff(score(judge, replies).reshape(-1, 2))[:, 0] for name, judge in judges.items()
+    }
+    differences["the rater's votes"] = np.array([2 * (c.preference or 0.0) - 1 for c in comparisons])
+    return {
+        name: Share.of(np.heaviside(difference * np.sign(truth), 0.5)[clear], prompts)
+        for name, difference in differences.items()
+    }
 
 
 def improve(folder: str, seed: int) -> Policy:

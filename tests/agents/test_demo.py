@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,18 +9,24 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from agents import cli, demo
-from agents.demo import Evaluation, bash_quoted
+from agents.demo import bash_quoted, score_table, settings_of, show_replies
+from agents.loop_report import Policy, policies_of
 from text_envs.tasks import support_reply
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo")
+
+    def small(options):
+        settings = settings_of(options)
+        settings.samples.prompts = settings.evaluation.prompts = 40
+        settings.ppo.n_episodes, settings.reward.epochs = 8, 1
+        return settings
+
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(demo, "HELD_OUT", 8)
-    monkeypatch.setattr(demo, "DEMONSTRATIONS", 64)
-    monkeypatch.setattr(demo, "PPO", demo.PPO | dict(n_episodes=8, batch_size=4))
-    arguments = ["--out", str(out), "--sft-steps", "2", "--total-timesteps", "900", "--threads", "1"]
+    monkeypatch.setattr(demo, "settings_of", small)
+    arguments = ["--out", str(out), "--sft-steps", "2", "--total-timesteps", "400", "--threads", "1"]
     assert cli.main(["demo", *arguments]) == 0
     monkeypatch.undo()
     return out
@@ -29,34 +34,66 @@ def run(tmp_path_factory):
 
 def test_the_result_names_what_the_bars_ask_for(run):
     result = json.loads((run / "result.json").read_text())
-    assert set(result["gold_score"]) == {"sft", "ppo"}
-    assert 0 <= result["gold_score"]["sft"] <= 1 and 0 <= result["gold_score"]["ppo"] <= 1
-    assert set(result["components"]["ppo"]) == {*support_reply.WEIGHTS, "fluent"}
-    assert np.isfinite(result["kl"]) and result["seconds"] > 0
+    assert set(result["gold_score"]) == {"sft", "round_1", "round_2", "ppo"}
+    assert all(0 <= score <= 1 for score in result["gold_score"].values())
+    assert result["gold_score"]["ppo"] == result["gold_score"]["round_2"]
+    assert np.isfinite(result["kl"]) and 0 <= result["win_rate"] <= 1 and result["seconds"] > 0
+    for number in (1, 2):  # the reward model's agreement with the gold judge is shown per round
+        assert 0 <= result["stages"][f"round-{number}/reward"]["agreement_with_gold"]["share"] <= 1
 
 
-def test_the_run_folder_is_complete(run):
-    files = "config.yaml metrics.jsonl samples.jsonl tensorboard checkpoints sft policy result.json"
-    assert {path.name for path in run.iterdir()} == set(files.split())
-    tuned, trained = (AutoModelForCausalLM.from_pretrained(run / name) for name in ("sft", "policy"))
-    assert not np.array_equal(tuned.lm_head.weight.detach(), trained.lm_head.weight.detach())
+def test_the_policies_differ_and_are_plain_folders(run):
+    folders = [run / "sft", *(run / f"round-{number}/ppo/policy" for number in (1, 2))]
+    weights = [AutoModelForCausalLM.from_pretrained(folder).lm_head.weight.detach() for folder in folders]
+    assert not np.array_equal(weights[0], weights[1]) and not np.array_equal(weights[1], weights[2])
 
 
-def test_held_out_customers_are_the_same_each_time_and_not_trained_on():
-    customers = demo.held_out_customers()
-    assert customers == demo.held_out_customers() and len(customers) == demo.HELD_OUT
-    trained = {row["prompt"] for row in support_reply.prompts("train")}
-    assert not trained & {row["prompt"] for row in customers}
+def test_a_demo_that_is_called_again_reads_what_is_done(run, capsys):
+    assert [policy.name for policy in policies_of(run)] == ["SFT", "Round 1", "Round 2"]
 
 
-def test_the_tables_show_both_replies_and_both_scores(capsys):
-    def evaluation(reply, score):
-        completion = SimpleNamespace(prompt="Customer: My lamp broke.\nReply:", response=reply)
-        return Evaluation([completion], np.array([score]), {"polite": score})
+def test_to_be_quick_the_shipped_model_is_taken_and_one_round_made():
+    parser_defaults = dict(
+        rater="simulated", votes=None, port=8000, seed=0, threads=1, device="cpu", sft_steps=9
+    )
+    options = type("Options", (), parser_defaults | dict(quick=True, total_timesteps=None))
+    settings = settings_of(options)
+    assert settings.rounds == 1 and settings.demos is None and settings.model == str(support_reply.FOLDER)
 
-    demo.show(Console(width=100), evaluation(" go away", 0.125), evaluation(" sorry [b]", 0.875))
+
+def test_the_tables_show_all_replies_and_scores(capsys):
+    def policy(name, stage, reply, score):
+        sample = {"prompt": "Customer: My lamp broke.\nReply:", "response": reply, "gold": score}
+        interval = {"mean": score, "low": 0.0, "high": 1.0}
+        result = {
+            "scores": {"gold": interval},
+            "components": {"polite": score},
+            "win_rate": {} if name == "SFT" else {"sft": interval},
+            "kl": {"mean": 1.5},
+            "length": {"mean": 9.0},
+        }
+        return Policy(name, stage, result, [sample] * 3)
+
+    policies = [
+        policy("SFT", "sft-evaluate", " go away", 0.125),
+        policy("Round 1", "round-1/evaluate", " sorry [b]", 0.875),
+    ]
+    console = Console(width=100)
+    show_replies(console, policies)
+    console.print(score_table(policies, {"sft-evaluate": -1.25, "round-1/evaluate": 0.75}))
     shown = capsys.readouterr().out
-    for word in ("My lamp broke.", "go away", "sorry [b]", "[0.12]", "[0.88]", "0.125", "0.875", "polite"):
+    for word in (
+        "My lamp broke.",
+        "go away",
+        "sorry [b]",
+        "[0.12]",
+        "[0.88]",
+        "0.125",
+        "0.875",
+        "polite",
+        "-1.25",
+        "0.75",
+    ):
         assert word in shown
     assert "Customer:" not in shown
 

@@ -146,6 +146,20 @@ def test_a_finished_reward_model_skips_the_first_comparing(run, inputs, tmp_path
     assert (tmp_path / "round-1/ppo/policy/model.safetensors").exists()
 
 
+def test_reward_models_start_from_mismatched_demonstrations(inputs, tmp_path):
+    rows = [{"prompt": first + second, "response": second * 3} for first in "bcdef" for second in "bcde"]
+    settings = small_settings(inputs, demos=rows)
+    settings.reward.mismatches = 30
+    Loop(settings, tmp_path).run()
+    record = json.loads((tmp_path / "reward-start/stage.json").read_text())
+    assert record["result"]["mismatches"] > 15
+    learned = json.loads((tmp_path / "round-1/reward/stage.json").read_text())
+    assert learned["made_from"]["starts_from"] == [fingerprint(tmp_path / "reward-start", weights_only=True)]
+    settings.demos = None
+    with pytest.raises(ValueError, match=r"reward\.mismatches is made of demonstrations"):
+        Loop(settings, tmp_path)
+
+
 def test_an_ensemble_chooses_what_to_compare(inputs, tmp_path):
     settings = small_settings(inputs, rounds=2)
     settings.reward.ensemble, settings.feedback.pairing, settings.samples.responses = 2, "uncertain", 3

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from reward_models import Completion, make, score
 from reward_models.learning import train
 from reward_models.mismatches import mismatches, pretrain
 from reward_models.preference_data import EncodedGroup
 from reward_models.preference_losses import Contest
 from reward_models.reward_head import EveryToken, RewardHead, load_classifier, right_padded
 from text_envs.letters import letter_tokenizer
+from text_envs.tasks import support_reply
 
 MODEL = dict(model_type="gpt2", vocab_size=10, n_embd=16, n_layer=2, n_head=2, n_positions=64)
 PAIRS = [
@@ -93,3 +95,13 @@ def test_a_small_model_learns_to_tell_its_own_prompts_response():
     assert made.epochs[-1].held_out_accuracy > 0.9
     with pytest.raises(ValueError, match="No mismatches can be made of 1 pairs"):
         pretrain(MODEL, pairs[:1], tokenizer=letter_tokenizer("abcdef"))
+
+
+def test_the_start_that_comes_with_supportreply_tells_replies_to_other_messages():
+    """Of customers whose product and problem never came together in its training. Chance is 0.5."""
+    assert sum(file.stat().st_size for file in support_reply.REWARD_START.iterdir()) < 2e6
+    rows = support_reply.demonstrations("held_out", 300, seed=1)
+    made = mismatches([(row["prompt"], row["response"]) for row in rows], 300)
+    replies = [Completion(c.prompt, response) for c in made for response in c.responses]
+    own, others = score(make(str(support_reply.REWARD_START)), replies).reshape(-1, 2).T
+    assert (own > others).mean() > 0.8

@@ -13,11 +13,24 @@ from text_envs.tasks import support_grammar as grammar
 from text_envs.tasks.support_grammar import PROBLEMS, PRODUCTS, Ticket
 from text_envs.tasks.support_judge import WEIGHTS, SupportJudge, judge
 
-__all__ = ["FOLDER", "WEIGHTS", "SupportJudge", "SupportReplyEnv", "demonstrations", "judge", "prompts"]
+__all__ = [
+    "FOLDER",
+    "REWARD_START",
+    "WEIGHTS",
+    "SupportJudge",
+    "SupportReplyEnv",
+    "demonstrations",
+    "judge",
+    "prompts",
+]
 
 FOLDER = Path(__file__).parent / "data" / "support_reply"
 """The tokenizer, and a language model fine-tuned on `demonstrations`: a Hugging Face folder, made by
 scripts/make_support_reply.py."""
+
+REWARD_START = FOLDER.with_name("support_reply_reward")
+"""Where a reward model for the task can start: a sequence classifier that learned, from the demonstrations alone, to tell a
+reply to its message from one to another. Made by the same script."""
 
 SPLITS = ("train", "held_out")
 PROMPTS_PER_PAIR = {"train": 30, "held_out": 15}
