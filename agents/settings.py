@@ -55,7 +55,8 @@ class FeedbackSettings:
         pairing: of K > 2 answers, which two are compared: "random", "all", or "uncertain": where the members of the last
             round's reward ensemble disagree most (a random share is always kept).
         overlap: raters of one item.
-        votes: how many to wait for in a round; None: all that were asked for.
+        votes: how many to wait for in a round; None: all that were asked for; 0: nobody is asked, and the reward model learns
+            from the run's `preferences` alone.
         temperature: of a simulated rater, in units of the judge's score: at 0 the better one always wins.
         flip: share of a simulated rater's answers that are turned round; 0.25 in AlpacaFarm (Dubois et al. 2023).
         tie_band: a simulated rater calls a smaller difference of scores a tie.
@@ -203,6 +204,10 @@ class LoopSettings:
         if self.samples.responses < 2:
             raise ValueError(
                 f"samples.responses is {self.samples.responses}. Two answers at least can be compared."
+            )
+        if self.feedback.votes == 0 and not self.preferences and self.reward_model is None and self.rounds:
+            raise ValueError(
+                "feedback.votes is 0, so nobody compares, and there are no preferences. Give some, or ask for votes."
             )
         if self.reward.mismatches and self.demos is None:
             raise ValueError(

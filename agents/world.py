@@ -56,7 +56,8 @@ def make_world(settings: LoopSettings) -> World:
     parts = _registered(settings) if settings.env is not None else _from_files(settings)
     make_env, prompts, held_out, judge, model = parts
     task: TextTask = make_env(no_reward).unwrapped.task  # type: ignore[attr-defined]
-    if settings.feedback.rater == "simulated" and judge is None and settings.rounds:
+    asks = settings.rounds and settings.feedback.votes != 0
+    if settings.feedback.rater == "simulated" and judge is None and asks:
         raise ValueError(
             "feedback.rater is simulated, and nothing says what it prefers: give judge, a reward model's name or "
             '"module:attr", or let people rate (feedback.rater terminal or web).'

@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from benchmarks.reward_models import speed, support
 from benchmarks.reward_models.backbones import BACKBONES
-from benchmarks.reward_models.cross_validation import cross_validate
+from benchmarks.reward_models.cross_validation import CrossValidated, cross_validate
 from benchmarks.reward_models.preference_sets import SETS, load
 from benchmarks.reward_models.report import markdown, write
 from benchmarks.throughput.machine import describe
@@ -55,13 +55,15 @@ def main() -> None:
         say(f"training speed against TRL's RewardTrainer: {fast.ratio:.2f}")
     replies = support.measure(args.seeds, say) if "support" in args.only else None
     backbones = {BACKBONES[name].label: BACKBONES[name] for name in args.backbones}
-    sets = [
-        cross_validate(wanted, load(args.data, name), backbones, args.data, 0, say)
-        for name, wanted in SETS.items()
-        if name in args.only
-    ]
-    seconds = time.perf_counter() - started
+    sets: list[CrossValidated] = []
     args.out.mkdir(parents=True, exist_ok=True)
+    for name, wanted in SETS.items():
+        if name in args.only:
+            records = load(args.data, name)
+            sets.append(cross_validate(wanted, records, backbones, args.data, 0, say))
+            # After each set, so that a run that is stopped has not been for nothing.
+            write(sets, fast, replies, time.perf_counter() - started, machine, args.out)
+    seconds = time.perf_counter() - started
     write(sets, fast, replies, seconds, machine, args.out)
     print("\n".join(markdown(sets, fast, replies, seconds, machine)))
     print(f"Written to {args.out}")

@@ -18,6 +18,7 @@ from reward_models.preferences.formats import rankings_of
 from reward_models.preferences.splits import folds
 
 FOLDS = 5
+RANKED_EPOCHS = 4  # over rankings, each of several long responses
 MOST_PAIRS = 4000  # to train on, in a fold: a cap for the sake of time, the same for the bag of words
 
 
@@ -80,7 +81,7 @@ def cross_validate(
         judges: dict[str, Any] = {"longer wins": LongerWins(), "bag of words": BagOfWords.fit(learned)}
         for name, backbone in backbones.items():
             for kind, preferences, settings in _ways(wanted, name, learned):
-                result.epochs[kind] = backbone.epochs(len(learned))
+                result.epochs[kind] = RANKED_EPOCHS if wanted.ranked else backbone.epochs(len(learned))
                 started = time.perf_counter()
                 judges[kind] = learn(
                     backbone, preferences, learned, data, seed, result.epochs[kind], settings

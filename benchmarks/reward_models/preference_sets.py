@@ -30,13 +30,13 @@ SETS = {
         PreferenceSet("nlg_emnlp17_pairs", bar=0.03),
         PreferenceSet("hh_rlhf_harmless", bar=0.03),
         PreferenceSet("ukp_convarg", bar=0.03),
+        PreferenceSet("hhh_alignment"),
+        PreferenceSet("llmbar"),
+        PreferenceSet("mt_bench_human"),
         PreferenceSet("oasst_trees100", ranked=True),
+        PreferenceSet("squality_human_eval"),
         PreferenceSet("pandalm_human"),
         PreferenceSet("qa_feedback"),
-        PreferenceSet("llmbar"),
-        PreferenceSet("hhh_alignment"),
-        PreferenceSet("mt_bench_human"),
-        PreferenceSet("squality_human_eval"),
     )
 }
 

@@ -139,6 +139,18 @@ def test_existing_preferences_start_the_first_round(run, inputs, tmp_path):
     assert made["result"]["comparisons"] == 2 * alone["result"]["comparisons"]
 
 
+def test_preferences_alone_are_enough_where_nobody_is_asked(run, inputs, tmp_path):
+    given = [str(run / "round-1/compare/comparisons.jsonl")]
+    settings = small_settings(inputs, preferences=given, judge=None, feedback=FeedbackSettings(votes=0))
+    Loop(settings, tmp_path).run()
+    learned = json.loads((tmp_path / "round-1/reward/stage.json").read_text())["result"]
+    alone = json.loads((run / "round-1/reward/stage.json").read_text())["result"]
+    assert learned["comparisons"] == alone["comparisons"] and "agreement_with_gold" not in learned
+    settings.preferences = []
+    with pytest.raises(ValueError, match=r"feedback\.votes is 0, so nobody compares"):
+        Loop(settings, tmp_path / "other")
+
+
 def test_a_finished_reward_model_skips_the_first_comparing(run, inputs, tmp_path):
     folder = str(run / "round-1/reward/member-0")
     Loop(small_settings(inputs, reward_model=folder), tmp_path).run()
