@@ -82,6 +82,7 @@ def test_the_loop_s_files_describe_runs():
 
     assert settings_from_yaml(EXAMPLES / "loop.yaml").feedback.rater == "web"
     assert settings_from_yaml(EXAMPLES / "loop_stories.yaml").judge == {"name": "vader"}
+    assert settings_from_yaml(EXAMPLES / "loop_coffee.yaml").feedback.votes == 0
     assert yaml.safe_load((EXAMPLES / "loop.yaml").read_text())["rounds"] == 2
 
 

@@ -10,6 +10,7 @@ from transformers import GPT2Config, PreTrainedTokenizerFast
 
 from reward_models.preferences import Comparison
 
+MOST_EPOCHS = 7  # a small set is soon known by heart
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
 
 
@@ -20,7 +21,7 @@ class Backbone:
     Attributes:
         label: names it in the tables.
         make: (training comparisons, data folder) -> what `learning.train` takes: model and tokenizer.
-        updates: optimiser steps; a set is passed over as often as they allow, once at least.
+        updates: optimiser steps; a set is passed over as often as they allow, once at least and `MOST_EPOCHS` times at most.
         settings: further arguments of `learning.train`.
     """
 
@@ -31,7 +32,7 @@ class Backbone:
 
     def epochs(self, pairs: int) -> int:
         """Passes over so many training pairs."""
-        return max(1, round(self.updates * self.settings["batch_size"] / pairs))
+        return min(MOST_EPOCHS, max(1, round(self.updates * self.settings["batch_size"] / pairs)))
 
 
 def fresh(comparisons: Sequence[Comparison], data: Path) -> tuple[Any, Any]:

@@ -1,12 +1,13 @@
 # ruff: noqa: E501
 """The results as JSON, as Markdown tables, and as lines in the terminal."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reward_models.cross_validation import FOLDS, MOST_PAIRS, CrossValidated
+from benchmarks.reward_models.cross_validation import FOLDS, MOST_PAIRS, CrossValidated, Judged
 from benchmarks.reward_models.speed import BATCH, MAX_LENGTH, Speed
 from benchmarks.reward_models.support import FLIP, Support
 from reward_models.evaluation import Share
@@ -34,6 +35,25 @@ def write(
     if support is not None:
         write_json(folder / "support.json", common | support_json(support))
         _write_lines(folder / "support.md", markdown([], None, support, seconds, machine))
+
+
+def read(folder: Path) -> tuple[list[CrossValidated], Speed | None, float]:
+    """What `write` left of sets and speed in a folder, and the seconds it took; nothing where there is nothing."""
+    path = folder / "results.json"
+    if not path.is_file():
+        return [], None, 0.0
+    found = json.loads(path.read_text())
+    sets = []
+    for values in found["sets"]:
+        judges = {n: Judged(j["by_fold"], Share(**j["accuracy"])) for n, j in values.pop("judges").items()}
+        agreement = values.pop("agreement")
+        sets.append(CrossValidated(**values, judges=judges, agreement=agreement and Share(**agreement)))
+    speed = found["speed"]
+    return (
+        sets,
+        speed and Speed(**{name: speed[name] for name in ("pairs", "steps", "ours", "theirs")}),
+        found["seconds"],
+    )
 
 
 def _write_lines(path: Path, lines: Sequence[str]) -> None:
