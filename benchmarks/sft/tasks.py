@@ -22,7 +22,7 @@ class Task:
     Attributes:
         name, title: of the task; where its demonstrations come from.
         coverage: (prompt, response) -> share of what the prompt asks for, 0 to 1; and what it counts.
-        steps: of fine-tuning, so that it takes about six minutes on one thread.
+        steps: of fine-tuning, so that it takes some minutes on one thread.
     """
 
     name: str
@@ -63,7 +63,7 @@ TASKS = {
         test=(),
         coverage=slot_coverage,
         counted="slots",
-        steps=1400,
+        steps=800,
     ),
     "commongen": Task(
         name="commongen",
