@@ -18,7 +18,7 @@ from reward_models.preferences.formats import rankings_of
 from reward_models.preferences.splits import folds
 
 FOLDS = 5
-RANKED_EPOCHS = 4  # over rankings, each of several long responses
+RANKED_EPOCHS = 2  # over rankings, each of several long responses
 MOST_PAIRS = 4000  # to train on, in a fold: a cap for the sake of time, the same for the bag of words
 
 
