@@ -7,6 +7,7 @@ import gc
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from jsonargparse import Namespace
 
@@ -40,10 +41,9 @@ def serve(options: Namespace, config: str) -> int:
         )
         gc.collect()
         gc.freeze()  # all that was imported stays: looking it through again stops every rater for 200 ms, every other second
-        try:
+        with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
-        except KeyboardInterrupt:
-            print("Stopped; every answer is in the database.", file=sys.stderr)
+        print("Stopped; every answer is in the database.", file=sys.stderr)
     return 0
 
 
