@@ -13,11 +13,12 @@ from typing import Any, TextIO
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
 from reward_models.classifier import Classifier, Stored
 from reward_models.completion import RewardError
 from reward_models.encoding import TEMPLATE, CompletionEncoder, longest
+from reward_models.learning_watch import Epoch, Watch
 from reward_models.preference_data import (
     BucketSampler,
     EncodedGroup,
@@ -40,24 +41,6 @@ from reward_models.reward_head import (
     set_pad_token,
     vocabulary_of,
 )
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """How it stood at the end of an epoch.
-
-    Attributes:
-        number: 1 for the first.
-        train_loss: nats, mean over the epoch's steps.
-        held_out_loss: nats per vote on the held-out pairs, those of the rankings included, without label smoothing and
-            centring; 0.693 knows nothing. None without held-out preferences.
-        held_out_accuracy: the share of those votes that went to the higher score; a tie counts half.
-    """
-
-    number: int
-    train_loss: float
-    held_out_loss: float | None = None
-    held_out_accuracy: float | None = None
 
 
 @dataclass
@@ -177,7 +160,7 @@ def train(
     Stored(template, limit).put_into(classifier.config)
     set_dropout(classifier, dropout)
     head = RewardHead(classifier)
-    watch = _Watch(head, held_out_examples, batch_size, should_stop or (lambda: False), progress)
+    watch = Watch(head, held_out_examples, batch_size, should_stop or (lambda: False), progress)
     with tempfile.TemporaryDirectory() as scratch:
         arguments: dict[str, Any] = dict(
             output_dir=scratch, num_train_epochs=epochs, per_device_train_batch_size=batch_size, learning_rate=learning_rate,
@@ -259,61 +242,6 @@ def _check_vocabulary(classifier: PreTrainedModel, tokenizer: Any) -> None:
         )
 
 
-class _Watch(TrainerCallback):
-    """Measures after each epoch, says how it goes every few seconds, and ends training when asked."""
-
-    def __init__(
-        self,
-        head: RewardHead,
-        held_out: list[EncodedGroup],
-        batch_size: int,
-        should_stop: Callable[[], bool],
-        file: TextIO | None,
-        seconds: float = 2.0,
-    ) -> None:
-        self.head, self.held_out, self.batch_size = head, held_out, batch_size
-        self.should_stop, self.file, self.seconds = should_stop, file, seconds
-        self.losses: list[Tensor] = []  # of this epoch; kept on the device, to wait for none
-        self.epochs: list[Epoch] = []
-        self.stopped = False
-        self.start = self.said = time.perf_counter()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.should_stop():
-            self.stopped = control.should_training_stop = True
-        now = time.perf_counter()
-        if self.file is not None and now - self.said >= self.seconds:
-            self.said = now
-            left = (now - self.start) * (state.max_steps - state.global_step) / state.global_step
-            self._say(f"step {state.global_step:>5} of {state.max_steps}   {left:.0f} s to go")
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if not self.losses:
-            return
-        train_loss = torch.stack(self.losses).mean().item()
-        self.losses.clear()
-        held_out = held_out_metrics(self.head, self.held_out) if self.held_out else (None, None)
-        epoch = Epoch(len(self.epochs) + 1, train_loss, *held_out)
-        self.epochs.append(epoch)
-        measured = "" if held_out[0] is None else f"   held-out {held_out[0]:.3f}, accuracy {held_out[1]:.3f}"
-        self._say(f"epoch {epoch.number}   loss {train_loss:.3f}{measured}")
-
-    def _say(self, line: str) -> None:
-        if self.file is not None:
-            print(line, file=self.file, flush=True)
-
-
-def held_out_metrics(head: RewardHead, examples: Sequence[EncodedGroup]) -> tuple[float, float]:
-    """Loss and accuracy per vote on pairs: see `Epoch`."""
-    scores = head.score_rows([row for example in examples for row in example.rows])
-    batch = collate(examples)
-    contests = Contests(*(batch[name] for name in ("winner", "losers", "weight", "margin")))
-    total = contests.weight.sum()
-    difference = scores[contests.winner] - scores[contests.losers[:, 0]]
-    won = ((difference.sign() + 1) / 2 * contests.weight).sum()
-    return (contest_losses(scores, contests).sum() / total).item(), (won / total).item()
-
-
 class _RewardTrainer(Trainer):
     """`Trainer` with the loss of `preference_losses`, and batches of like lengths."""
 
@@ -322,7 +250,7 @@ class _RewardTrainer(Trainer):
         head: RewardHead | EveryToken,
         arguments: TrainingArguments,
         examples: list[EncodedGroup],
-        watch: _Watch,
+        watch: Watch,
         label_smoothing: float,
         centring_coef: float,
         token_coef: float,

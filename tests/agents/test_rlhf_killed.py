@@ -70,7 +70,7 @@ def test_a_run_killed_in_every_stage_ends_as_one_that_never_was(tmp_path):
 
 
 @pytest.mark.slow
-def test_ten_more_kills_at_random(tmp_path):
+def test_twelve_more_kills(tmp_path):
     for number in range(2):
         folder = tmp_path / str(number)
         folder.mkdir()
