@@ -14,32 +14,20 @@ import tempfile
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from agents.sft import finetune
 from reward_models.mismatches import pretrain
 from text_envs.tasks.support_reply import FOLDER, demonstrations
+from text_envs.trained_tokenizer import trained_tokenizer
 
 VOCAB_SIZE = 1024
-PAD, EOS = "<pad>", "<eos>"
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE (Radford et al. 2019) that knows nearly each word of the grammar as one token."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB_SIZE,
-        special_tokens=[PAD, EOS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    texts = (row["prompt"] + row["response"] for row in demonstrations("train", 20_000, seed=0))
-    tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, clean_up_tokenization_spaces=False
+    """It knows nearly each word of the grammar as one token."""
+    return trained_tokenizer(
+        (row["prompt"] + row["response"] for row in demonstrations("train", 20_000, seed=0)), VOCAB_SIZE
     )
 
 
