@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.sft.coverage import concept_coverage, slot_coverage
+from reward_models.coverage import concept_coverage, slot_coverage
 from reward_models.preferences.formats import read
 from reward_models.preferences.records import Demonstration
 from reward_models.preferences.splits import split

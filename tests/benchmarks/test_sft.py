@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks.sft import measure as measuring
-from benchmarks.sft.coverage import concept_coverage, slot_coverage
 from benchmarks.sft.measure import figures_of_people, nearest
 from benchmarks.sft.report import escaped, write
 from benchmarks.sft.tasks import TASKS, Task
+from reward_models.coverage import concept_coverage, slot_coverage
 from reward_models.preferences.records import Demonstration
 
 MEANING = "name[Blue Spice], eatType[pub], priceRange[cheap], area[riverside], familyFriendly[no]"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-
-import numpy as np
+from collections.abc import Mapping, Sequence
 
 from reward_models import Completion
+from text_envs.tasks.judging import Language, ramp, split_sentences
 from text_envs.tasks.support_grammar import MOODS, PROBLEMS, PRODUCTS, RUDE_PHRASES, reply_sentences
 
 WEIGHTS = {
@@ -125,10 +124,6 @@ def normal(text: str) -> str:
     return PRODUCT.sub("<product>", " ".join(text.lower().split()))
 
 
-def split_sentences(text: str) -> list[str]:
-    return [sentence for sentence in re.split(r"(?<=[.!?])\s*", text) if sentence]
-
-
 def only(own: str, patterns: Mapping[str, re.Pattern[str]], text: str) -> float:
     """1 if the pattern of ``own`` is found once and none of the others; half if it is found more often."""
     found = Counter({name: len(pattern.findall(text)) for name, pattern in patterns.items()})
@@ -167,35 +162,15 @@ def to_the_point(sentence: str) -> bool:
     return "<product>" in sentence or any(pattern.search(sentence) for pattern in patterns)
 
 
-def ramp(x: float, zero: float, one: float) -> float:
-    """0 at ``zero``, 1 at ``one``, straight between them and flat beyond."""
-    return min(max((x - zero) / (one - zero), 0.0), 1.0)
-
-
 def fluency(text: str) -> float:
-    """Share of known word 1-, 2- and 3-grams, to the fifth; times that of distinct sentences or 6-grams, squared."""
-    sentences = split_sentences(text)
-    if not sentences:
-        return 0.0
-    shares = [[gram in known_ngrams(n) for gram in ngrams(sentences, n)] for n in (1, 2, 3)]
-    known = float(np.mean([np.mean(share) for share in shares]))
-    sixes = list(ngrams(sentences, 6))
-    distinct = min(len(set(items)) / len(items) for items in (sentences, sixes) if items)
-    return known**5 * distinct**2
-
-
-def ngrams(sentences: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
-    """The word n-grams of each sentence; its edges count as words, and so do its punctuation marks."""
-    for sentence in sentences:
-        words = ["^", *re.findall(r"<product>|[\w']+|[^\w\s]", sentence), "$"]
-        yield from zip(*(words[i:] for i in range(n)))
+    """How much of a reply is made of word sequences of the grammar, less what it repeats."""
+    return language().fluency(text)
 
 
 @functools.cache
-def known_ngrams(n: int) -> frozenset[tuple[str, ...]]:
-    """The word n-grams of all replies of the grammar."""
-    replies = " ".join(reply_sentences()).format(product=PRODUCTS[0])
-    return frozenset(ngrams(split_sentences(normal(replies)), n))
+def language() -> Language:
+    """The language of all replies of the grammar."""
+    return Language([normal(sentence.format(product=PRODUCTS[0])) for sentence in reply_sentences()])
 
 
 judge = SupportJudge()
