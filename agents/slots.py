@@ -113,30 +113,34 @@ class Slots:
             rows: int64, shape [rows], which rows of the two to work on; the others keep their slots.
         """
         continues = continues_prefix(self.ids, self.lengths, ids, lengths)[rows]
-        hidden = torch.empty(len(rows), self.lm.hidden_size, device=self.lm.device)
-        for is_new in (False, True):
-            chosen = np.flatnonzero(continues != is_new)
-            if len(chosen):
-                encode = self._prefill if is_new else self._decode
-                hidden[chosen] = encode(ids, lengths, rows[chosen]).float()
+        old, new = np.flatnonzero(continues), np.flatnonzero(~continues)
+        parts = [
+            encode(ids, lengths, rows[chosen]).float()
+            for encode, chosen in ((self._decode, old), (self._prefill, new))
+            if len(chosen)
+        ]
         self.ids[rows] = ids[rows]
         self.lengths[rows] = lengths[rows]
-        return hidden
+        if len(parts) == 1:
+            return parts[0]
+        return torch.cat(parts)[self._tensor(np.argsort(np.concatenate([old, new])))]
 
     def _prefill(self, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> Tensor:
         width = int(lengths[rows].max())
         self.current.slots, self.current.positions = self._tensor(self.slot_of[rows]), None
         hidden = self.lm.hidden(self._tensor(ids[rows, :width]), past_key_values=self.cache, use_cache=True)
-        return hidden[torch.arange(len(rows)), self._tensor(lengths[rows] - 1)]
+        return hidden[torch.arange(len(rows), device=hidden.device), self._tensor(lengths[rows] - 1)]
 
     def _decode(self, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> Tensor:
         self._move_to_front(rows)
         order = self.row_of[: len(rows)]
         last = lengths[order] - 1
         position = self._tensor(last)
+        on_cpu = self.lm.device.type == "cpu"
         casts = torch.is_autocast_enabled(self.lm.device.type)
-        # In bfloat16 a CPU's kernels are compiled for each shape: a few widths serve all, what is too wide is masked.
-        step = WIDTH_STEP if casts else 1
+        # In bfloat16 a CPU's kernels are compiled for each shape, and a GPU's want masks of aligned width: a few widths serve
+        # all, what is too wide is masked.
+        step = 1 if on_cpu and not casts else WIDTH_STEP
         width = min(-(-int(lengths[order].max()) // step) * step, self.current.max_length)
         self.current.slots, self.current.positions = torch.arange(len(rows), device=self.lm.device), position
         self.current.width = width
@@ -167,7 +171,8 @@ class Slots:
         self.slot_of[moved_in], self.slot_of[moved_out] = free, outside
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.lm.device)
+        # Not blocking: a GPU need not have finished its work before it is given more.
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.lm.device, non_blocking=True)
 
 
 class LeftPaddedBatch:
