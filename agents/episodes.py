@@ -257,13 +257,16 @@ class EpisodeBuffer:
             sequences=self.sequences(indices),
             old_values=self._tensor(self.values[tokens]),
             old_log_probs=self._tensor(self.log_probs[tokens]),
+            ref_log_probs=self._tensor(self.ref_log_probs[tokens]),
             advantages=self._tensor(self.advantages[tokens]),
             returns=self._tensor(self.returns[tokens]),
+            lengths=self._tensor(np.repeat(self.lengths[indices], self.lengths[indices])),
             n_tokens=n_tokens,
+            n_episodes=n_episodes,
         )
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
 
 
 def split_by_length(lengths: np.ndarray, limit: int | None = None, shortest: float = 0.6) -> list[np.ndarray]:

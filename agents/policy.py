@@ -120,17 +120,18 @@ class CausalLMPolicy(BasePolicy):
             legal: bool, shape [rows, V], or None.
 
         Returns:
-            actions (int64), values and log_probs, each of shape [rows]. With a separate critic the values are 0.0: it keeps
-            no cache, its values come from ``evaluate_sequences``.
+            actions (int64), values and log_probs, each of shape [rows]. Without a critic on the policy's own trunk the
+            values are 0.0: a separate one keeps no cache, its values come from ``evaluate_sequences``.
         """
         with self.lm.autocast():
             hidden = slots.last_hidden(ids, lengths, rows)
             logits = self.lm.logits(
-                hidden, None if legal is None else torch.from_numpy(legal).to(self.device)
+                hidden, None if legal is None else torch.from_numpy(legal).to(self.device, non_blocking=True)
             )
         actions, log_probs = choose(logits, deterministic)
-        values = self.value_head(hidden).squeeze(-1) if self.critic is None else torch.zeros(len(rows))
-        return actions, values, log_probs
+        if self.value_head is None or self.critic is not None:
+            return actions, torch.zeros_like(log_probs), log_probs
+        return actions, self.value_head(hidden).squeeze(-1), log_probs
 
     # --- single states: what Stable-Baselines3 asks for ------------------------------------------------------------
 
@@ -252,17 +253,21 @@ def right_padded(ids: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndar
 def choose(logits: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor]:
     """One token per row of ``logits``, shape [n, V], and its log-probability; both of shape [n].
 
-    The draw is by inverse CDF, one uniform number and a binary search per row: ``torch.multinomial`` draws from the same
-    distribution several times slower on a CPU. The uniform number is kept just below the sum of the probabilities, so that
-    a token of probability 0 is never drawn.
+    A token of probability 0 is never drawn. On a CPU the draw is by inverse CDF, one uniform number and a binary search per
+    row: ``torch.multinomial`` draws from the same distribution several times slower. The uniform number is kept just below
+    the sum of the probabilities. A GPU adds up in parallel, so its CDF may rise by a rounding error where a probability is
+    0: there the draw is a race of exponential times, which the token of probability p wins with probability p.
     """
     probabilities = torch.softmax(logits, dim=-1)
     if deterministic:
         actions = logits.argmax(dim=-1, keepdim=True)
-    else:
+    elif probabilities.device.type == "cpu":
         cdf = probabilities.cumsum(dim=-1)
-        uniform = torch.rand(len(cdf), 1, device=cdf.device) * (1 - 1e-6)
+        uniform = torch.rand(len(cdf), 1) * (1 - 1e-6)
         actions = torch.searchsorted(cdf, uniform * cdf[:, -1:], right=True)
+    else:
+        times = torch.empty_like(probabilities).exponential_()
+        actions = (probabilities / times).argmax(dim=-1, keepdim=True)
     return actions.squeeze(1), probabilities.gather(1, actions).log().squeeze(1)
 
 
