@@ -1,6 +1,7 @@
 """Who competes, and how a contender is told to run its next round."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -94,10 +95,20 @@ class Rounds:
         print(json.dumps(message), file=self.reports, flush=True)
 
 
+def usable_cores() -> list[int]:
+    """The numbers of the cores that this process may run on: all, unless it was pinned, by ``taskset`` say."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(psutil.cpu_count() or 1))
+
+
 def busy_seconds() -> float:
-    """Seconds that all cores together have been busy with anything, a hypervisor's theft included, since the start."""
-    times = psutil.cpu_times()
-    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+    """Seconds that the usable cores together have been busy with anything, a hypervisor's theft included, since the start."""
+    times = psutil.cpu_times(percpu=True)
+    return sum(
+        sum(core) - core.idle - getattr(core, "iowait", 0.0) - getattr(core, "guest", 0.0)
+        for core in (times[number] for number in usable_cores())
+    )
 
 
 def peak_megabytes() -> float:

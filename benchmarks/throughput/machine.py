@@ -9,6 +9,8 @@ from typing import Any
 import psutil
 import torch
 
+from benchmarks.throughput.contender import usable_cores
+
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 PACKAGES = ("torch", "transformers", "stable-baselines3", "gymnasium", "trl", "numpy")
 
@@ -20,6 +22,7 @@ def describe(threads: int) -> dict[str, Any]:
     return {
         "cpu": cpuinfo.get("model name", platform.processor() or platform.machine()),
         "cores": psutil.cpu_count(),
+        "usable_cores": len(usable_cores()),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "flags": {flag: flag in flags for flag in FLAGS},
         "threads": threads,

@@ -94,8 +94,10 @@ def verdict(ratio: Ratio, machine: dict[str, Any]) -> str:
 def machine_lines(machine: dict[str, Any]) -> list[str]:
     """The machine in words."""
     flags = ", ".join(f"{flag} {'yes' if there else 'no'}" for flag, there in machine["flags"].items())
+    usable = machine["usable_cores"]
+    pinned = f", pinned to {usable} of them" if usable < machine["cores"] else ""
     lines = [
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB; {flags}",
+        f"{machine['cpu']}, {machine['cores']} cores{pinned}, {machine['memory_gb']} GB; {flags}",
         f"{machine['threads']} threads; load average at the start {machine['load_average']}",
         ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
         + f", Python {machine['python']}",

@@ -2,12 +2,13 @@
 
 import io
 import json
+from collections import namedtuple
 from dataclasses import replace
 
 import pytest
 import torch
 
-from benchmarks.throughput.contender import Rounds
+from benchmarks.throughput.contender import Rounds, busy_seconds
 from benchmarks.throughput.measure import Measured
 from benchmarks.throughput.report import bar_rows, contender_rows
 from benchmarks.throughput.setting import EOS, Setting, make_model, make_prompts, make_tokenizer
@@ -71,6 +72,14 @@ def test_every_step_of_the_ragged_model_ends_an_episode_with_the_same_probabilit
         ends = make_model(setting, ends_early=True)(ids).logits.softmax(-1)[..., EOS]
     assert ends.mean().item() == pytest.approx(1 / 24, rel=0.05)
     assert ends.std().item() < 0.1 / 24
+
+
+def test_only_the_cores_that_the_process_may_use_count_as_disturbance(monkeypatch):
+    core = namedtuple("core", "user idle iowait")
+    cores = [core(3.0, 90.0, 1.0), core(5.0, 90.0, 1.0), core(70.0, 1.0, 0.0)]
+    monkeypatch.setattr("psutil.cpu_times", lambda percpu: cores)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    assert busy_seconds() == 3.0 + 5.0
 
 
 def run_twice(table, name, setting=TINY, **changes):
