@@ -50,10 +50,15 @@ register("support_reply", _support_judge)
 for _name, _module, _class in (
     ("TextGeneration", "text_envs.env", "TextGenerationEnv"),
     ("SupportReply", "text_envs.tasks.support_reply", "SupportReplyEnv"),
+    ("KeywordSentence", "text_envs.tasks.keyword_sentence", "KeywordSentenceEnv"),
+    ("DataToText", "text_envs.tasks.data_to_text", "DataToTextEnv"),
     ("Bandit", "text_envs.tasks.bandit", "BanditEnv"),
     ("CountLetter", "text_envs.tasks.count_letter", "CountLetterEnv"),
     ("Copy", "text_envs.tasks.copy", "CopyEnv"),
+    ("Reverse", "text_envs.tasks.reverse", "ReverseEnv"),
     ("Sort", "text_envs.tasks.sort", "SortEnv"),
+    ("IncreasingNumbers", "text_envs.tasks.increasing_numbers", "IncreasingNumbersEnv"),
+    ("DateSentences", "text_envs.tasks.date_sentences", "DateSentencesEnv"),
 ):
     gym.register(
         id=f"text_envs/{_name}-v0",

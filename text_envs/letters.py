@@ -1,8 +1,9 @@
-"""Tokenizers and prompts for the probe tasks: a letter is a token. Made in memory, nothing is read."""
+"""Tokenizers and prompts for the probe tasks: a letter, or a word, is a token. Made in memory, nothing is read."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,22 @@ def letter_tokenizer(letters: str) -> Any:
     tokenizer = Tokenizer(models.WordLevel({letter: i for i, letter in enumerate(letters)}))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
+
+
+def word_tokenizer(words: Sequence[str]) -> Any:
+    """A Hugging Face tokenizer whose token i is ``words[i]``; a space stands between words. No special token.
+
+    Raises:
+        ValueError: if a word occurs twice, holds white space or is empty, or there is none.
+    """
+    if not words or len(set(words)) < len(words) or any(word.split() != [word] for word in words):
+        raise ValueError(f"words={list(words)!r} must be different words without white space, at least one.")
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
 
 

@@ -26,8 +26,20 @@ class TestCopy(EnvContract):
     env_id = "text_envs/Copy-v0"
 
 
+class TestReverse(EnvContract):
+    env_id = "text_envs/Reverse-v0"
+
+
 class TestSort(EnvContract):
     env_id = "text_envs/Sort-v0"
+
+
+class TestIncreasingNumbers(EnvContract):
+    env_id = "text_envs/IncreasingNumbers-v0"
+
+
+class TestDateSentences(EnvContract):
+    env_id = "text_envs/DateSentences-v0"
 
 
 class TestSupportReply(EnvContract):
