@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from jsonargparse import ArgumentParser
 
-from agents.options import doctor, feedback, feedback_serve, loop, reward, training
+from agents.options import bench, doctor, feedback, feedback_serve, loop, reward, training
 
 Commands = dict[str, tuple[Callable[[], ArgumentParser], str]]
 
@@ -23,4 +23,5 @@ GROUPS: dict[str, tuple[str, Commands]] = {
         feedback_serve.COMMANDS | feedback.COMMANDS,
     ),
     "reward": ("Reward models that learn what people prefer.", reward.COMMANDS),
+    "bench": ("Which algorithm, on which task, with what certainty.", bench.COMMANDS),
 }

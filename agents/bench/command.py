@@ -1,0 +1,183 @@
+"""What `rlhf bench run` and `rlhf bench report` do. The options are those of `agents.options.bench`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+
+from reward_models.files import replacing
+
+NEEDED = ("joblib", "scipy", "matplotlib", "jinja2")
+
+
+def run(options: Namespace, config: str) -> int:
+    """`rlhf bench run`: returns the exit status, 1 where a run failed."""
+    check_extra()
+    from agents.bench.suite import load_suite
+    from agents.commands import usable_device
+
+    device, folder = usable_device(options.device), Path(options.out)
+    suite = load_suite(options.suite)
+    runs = suite.runs(options.algorithms, options.tasks, options.seeds, options.budget, options.tuning)
+    runs = without_missing(runs, options.algorithms)
+    todo = to_do(runs, folder, options.overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_settings(folder, runs)
+    say(f"{len(runs)} runs, {len(runs) - len(todo)} of them done already; results in {folder}")
+    failures, done, started = [], 0, time.perf_counter()
+    try:
+        prepare(todo, folder, options)
+        for outcome in in_parallel(todo, folder, options, device):
+            done += 1
+            failures += [outcome] if outcome.error else []
+            said = f"failed: {outcome.error}" if outcome.error else f"score {outcome.score:.3f}"
+            clock = (time.perf_counter() - started) / done * (len(todo) - done)
+            say(
+                f"[{done}/{len(todo)}] {outcome.run}: {said}  ({outcome.seconds:.1f} s; {clock / 60:.1f} min to go)"
+            )
+    except KeyboardInterrupt:
+        say(f"interrupted: {done} of {len(todo)} runs were done and are kept; the same command goes on.")
+        return 130
+    if failures:
+        say(
+            f"{len(failures)} of {len(todo)} runs failed; their tracebacks are in files *.error. The first:\n"
+        )
+        say(failures[0].trace)
+        return 1
+    say(
+        f"done in {(time.perf_counter() - started) / 60:.1f} min. `rlhf bench report {folder}` makes the tables."
+    )
+    return 0
+
+
+def report(options: Namespace, config: str) -> int:
+    """`rlhf bench report`: returns the exit status."""
+    check_extra()
+    from agents.bench.report import write_report
+
+    for path in write_report(Path(options.folder)):
+        print(path)
+    return 0
+
+
+def check_extra() -> None:
+    """Raise ImportError where the packages of the extra are not installed."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise ImportError(f'rlhf bench needs {", ".join(missing)}: pip install "text-envs[leaderboard]".')
+
+
+def without_missing(runs: Sequence[Any], asked_for: Sequence[str]) -> list[Any]:
+    """The runs without those whose algorithm is not installed; these are said.
+
+    Raises:
+        ImportError: one of them was asked for by name.
+    """
+    from agents.bench.algorithms import is_missing
+
+    missing = sorted({run.algorithm for run in runs if is_missing(run.algorithm)})
+    if missing and set(missing) & set(asked_for):
+        raise ImportError(f'{", ".join(missing)} need sb3-contrib: pip install "text-envs[leaderboard]".')
+    if missing:
+        say(f"left out, for sb3-contrib is not installed: {', '.join(missing)}")
+    return [run for run in runs if run.algorithm not in missing]
+
+
+def to_do(runs: Sequence[Any], folder: Path, overwrite: bool) -> list[Any]:
+    """The runs without a result.
+
+    Raises:
+        ValueError: there are results of these runs with other settings, and they may not be overwritten.
+    """
+    from agents.bench.records import first_line
+
+    todo, changed = [], []
+    for run in runs:
+        path = run.path(folder)
+        for litter in path.parent.glob(f".{path.name}.*.tmp"):  # of a run that was killed
+            litter.unlink()
+        found = first_line(path) if path.is_file() else {}
+        if found.get("hash") != run.hash:
+            todo.append(run)
+            if path.is_file():
+                changed.append((run, found))
+    if changed and not overwrite:
+        run, found = changed[0]
+        raise ValueError(
+            f"{len(changed)} runs in {folder} were made with other settings; of {run}: "
+            f"{differences(found.get('settings', {}), asdict(run))}. Say --overwrite to do them again, or name another "
+            "folder by --out."
+        )
+    return todo
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:
+    """What differs between two settings, in words."""
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += [differences(before, after, f"{prefix}{key}.")]
+        elif before != after:
+            found.append(f"{prefix}{key} was {before!r} and is {after!r}")
+    return "; ".join(part for part in found if part)
+
+
+def prepare(todo: Sequence[Any], folder: Path, options: Namespace) -> None:
+    """Fine-tune the models that tasks start from, once for each task."""
+    from joblib import delayed
+
+    from agents.bench.tasks import make_start, start_folder
+
+    of_tasks = {start_folder(run, folder): run for run in todo}
+    for made, run in zip(
+        parallel(options)(delayed(make_start)(run, folder) for run in of_tasks.values()), of_tasks.values()
+    ):
+        if made:
+            say(f"fine-tuned the model that {run.task} starts from")
+
+
+def in_parallel(todo: Sequence[Any], folder: Path, options: Namespace, device: str) -> Iterator[Any]:
+    """The outcomes of the runs, as they come."""
+    from joblib import delayed
+
+    from agents.bench.running import perform
+
+    jobs = (delayed(perform)(run, folder, options.threads, device) for run in todo)
+    yield from parallel(options, return_as="generator_unordered")(jobs)
+
+
+def parallel(options: Namespace, **more: Any) -> Any:
+    """joblib's Parallel. Without --backend it takes the back end of a surrounding `joblib.parallel_config`."""
+    from joblib import Parallel
+
+    chosen = {} if options.backend is None else {"backend": options.backend}
+    return Parallel(n_jobs=options.workers, batch_size=1, pre_dispatch="n_jobs", **chosen, **more)
+
+
+def write_settings(folder: Path, runs: Sequence[Any]) -> None:
+    """settings.yaml, beside the results: every task and algorithm with its settings and seeds; earlier ones stay in it."""
+    path = folder / "settings.yaml"
+    kept: dict[str, Any] = (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+    for run in runs:
+        task = kept.setdefault(run.task, {})
+        of_algorithm = ("task", "algorithm", "seed", "target", "arguments")
+        task.update({key: value for key, value in asdict(run).items() if key not in of_algorithm})
+        algorithm = task.setdefault("algorithms", {}).setdefault(run.algorithm, {})
+        algorithm.update(target=run.target, arguments=run.arguments)
+        algorithm["seeds"] = sorted({*algorithm.get("seeds", []), run.seed})
+    with replacing(path) as file:
+        file.write(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True).encode())
+
+
+def say(text: str) -> None:
+    """A line for who waits."""
+    print(text, file=sys.stderr, flush=True)
