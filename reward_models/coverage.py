@@ -1,10 +1,11 @@
-"""How much of what a prompt asks for is in a response: slots of a meaning representation, concepts of a list. By rules, so
-roughly: the demonstrations themselves do not reach 1, and say what can be reached.
+"""How much of what a prompt asks for is in a response: slots of a meaning representation, concepts of a list; and which slots
+it makes up. By rules, so roughly: the demonstrations themselves do not reach 1, and say what can be reached.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 
 SLOT = re.compile(r"([\w ]+)\[([^\]]*)\]")
 # What a slot is known by where its value is seldom said in the words of the prompt.
@@ -31,6 +32,16 @@ WORDS = {
 FAMILY = r"famil|kid|child|adult"
 NOT = r"\b(?:no|not|non|isn'?t|aren'?t|doesn'?t|don'?t|never|adults?)\b|non-"
 
+# Slots whose values are names, so that a response that has another one has made it up; and words that are said of any place.
+LITERAL = ("name", "near", "food", "area", "eatType")
+COMMON = ("restaurant",)
+# What tells that a slot is mentioned, whatever its value.
+TELLTALES = {
+    "familyFriendly": FAMILY,
+    "priceRange": r"£|\bprice",
+    "customer rating": r"out of 5|\brat(?:ed|ings?)\b",
+}
+
 
 def slots(prompt: str) -> dict[str, str]:
     """The slots of an E2E meaning representation: `name[Alimentum], area[city centre]`."""
@@ -50,6 +61,34 @@ def says(name: str, value: str, text: str) -> bool:
     if words := WORDS.get(name, {}).get(value):
         return bool(re.search(words, text))
     return value.lower() in text
+
+
+def values_of(prompts: Iterable[str]) -> dict[str, set[str]]:
+    """The values that each slot of `LITERAL` has somewhere in these meaning representations."""
+    values: dict[str, set[str]] = {name: set() for name in LITERAL}
+    for prompt in prompts:
+        for name, value in slots(prompt).items():
+            if name in values and value.lower() not in COMMON:
+                values[name].add(value)
+    return values
+
+
+def invented(prompt: str, response: str, values: Mapping[str, Iterable[str]]) -> list[str]:
+    """The slots that the response tells although the prompt does not, or gives another value of.
+
+    Values that are said in their own words are looked for one by one, as far as ``values`` (of `values_of`) knows them; of a
+    slot in `TELLTALES` only whether it is mentioned at all.
+    """
+    text, given = response.lower(), slots(prompt)
+    said_anyhow = " ".join(given.values()).lower()
+    found = [
+        name
+        for name, known in values.items()
+        for value in known
+        if value.lower() not in said_anyhow
+        and re.search(WORDS.get(name, {}).get(value) or rf"\b{re.escape(value.lower())}\b", text)
+    ]
+    return found + [name for name, words in TELLTALES.items() if name not in given and re.search(words, text)]
 
 
 def concept_coverage(prompt: str, response: str) -> float:

@@ -48,6 +48,51 @@ class TestSupportReply(EnvContract):
     steps = 90
 
 
+class TestSentiment(EnvContract):
+    env_id = "text_envs/Sentiment-v0"
+    kwargs = {"split": "held_out"}
+
+
+class TestKeywordSentence(EnvContract):
+    env_id = "text_envs/KeywordSentence-v0"
+    kwargs = {"split": "held_out"}
+
+
+class TestDataToText(EnvContract):
+    env_id = "text_envs/DataToText-v0"
+    kwargs = {"split": "held_out"}
+
+
+class TestSimplify(EnvContract):
+    env_id = "text_envs/Simplify-v0"
+    kwargs = {"split": "held_out"}
+
+
+class OfFiles(EnvContract):
+    """Environments that come without files of their own: a folder with a tokenizer, and a file of prompts."""
+
+    row = ""
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def files(cls, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("model")
+        BYTES.save_pretrained(folder)
+        (folder / "prompts.jsonl").write_text(cls.row + "\n")
+        cls.kwargs = {**cls.kwargs, "model": str(folder), "prompts": str(folder / "prompts.jsonl")}
+
+
+class TestIMDBContinuation(OfFiles):
+    env_id = "text_envs/IMDBContinuation-v0"
+    row = '{"text": "We saw it last night, and"}'
+    kwargs = {"reward_model": "sentiment"}  # a classifier's scores differ by rounding with the batch
+
+
+class TestTLDR(OfFiles):
+    env_id = "text_envs/TLDR-v0"
+    row = '{"prompt": "My cat is asleep. TL;DR:", "summary": "cat sleeps"}'
+
+
 def letter_share(completions):
     return [completion.response.count("a") / 7 for completion in completions]
 
