@@ -26,7 +26,8 @@ def run(options: Namespace, config: str) -> int:
 
     device, folder = usable_device(options.device), Path(options.out)
     suite = load_suite(options.suite)
-    runs = suite.runs(options.algorithms, options.tasks, options.seeds, options.budget, options.tuning)
+    budget = None if options.budget is None else int(options.budget)  # of a class of jsonargparse's
+    runs = suite.runs(options.algorithms, options.tasks, options.seeds, budget, options.tuning)
     runs = without_missing(runs, options.algorithms)
     todo = to_do(runs, folder, options.overwrite)
     folder.mkdir(parents=True, exist_ok=True)
@@ -159,6 +160,10 @@ def parallel(options: Namespace, **more: Any) -> Any:
     """joblib's Parallel. Without --backend it takes the back end of a surrounding `joblib.parallel_config`."""
     from joblib import Parallel
 
+    if options.backend == "threading":
+        raise ValueError(
+            "--backend threading: threads would share one generator of random numbers. Choose loky."
+        )
     chosen = {} if options.backend is None else {"backend": options.backend}
     return Parallel(n_jobs=options.workers, batch_size=1, pre_dispatch="n_jobs", **chosen, **more)
 

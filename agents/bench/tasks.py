@@ -60,9 +60,12 @@ def _make(env: str, kwargs: str) -> gym.Env:
 
 
 def entry_point(env: str) -> Any:
-    """The class behind an id."""
+    """The class behind an id; "module:id" imports the module first."""
     look_here()
-    made = gym.spec(env).entry_point
+    module, _, name = env.rpartition(":")
+    if module:
+        import_module(module)
+    made = gym.spec(name).entry_point
     if isinstance(made, str):
         module, _, name = made.partition(":")
         made = getattr(import_module(module), name)
