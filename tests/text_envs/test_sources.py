@@ -108,13 +108,17 @@ def test_defaults_are_made_only_where_nothing_is_given():
     def never():
         raise AssertionError("not needed")
 
-    given = {"tokenizer": "T", "reward_model": "R", "max_new_tokens": 5}
+    given = {"prompts": "P", "tokenizer": "T", "reward_model": "R", "max_new_tokens": 5}
     limits = {"max_prompt_tokens": 20, "max_new_tokens": 30}
-    assert with_defaults(given, None, never, never, **limits) == given
-    made = with_defaults({}, None, lambda: "t", lambda: "r", **limits)
-    assert made == {"tokenizer": "t", "reward_model": "r", "max_prompt_tokens": 20, "max_new_tokens": 30}
-    made = with_defaults({}, "file.jsonl", lambda: "t", lambda: "r", **limits)
-    assert made == {"tokenizer": "t", "reward_model": "r", "max_new_tokens": 64}
+    assert with_defaults(given, None, never, never, never, **limits) == given
+    makers = [lambda name=name: name for name in "ptr"]
+    made = {"prompts": "p", "tokenizer": "t", "reward_model": "r"}
+    assert with_defaults({}, None, *makers, **limits) == {
+        **made,
+        "max_prompt_tokens": 20,
+        "max_new_tokens": 30,
+    }
+    assert with_defaults({}, "file.jsonl", *makers, **limits) == {**made, "max_new_tokens": 64}
 
 
 def test_a_path_that_must_be_given(tmp_path):

@@ -211,9 +211,10 @@ class DataToTextEnv(TextGenerationEnv):
     """
 
     def __init__(self, split: str = "train", file: File | None = None, **kwargs: Any):
-        defaults = with_defaults(
+        arguments = with_defaults(
             kwargs,
             file,
+            lambda: prompts(split, file),
             lambda: (
                 tokenizer() if file is None else tokenizer_for(prompts("train", file), VOCAB_SIZE_OF_FILE)
             ),
@@ -221,7 +222,7 @@ class DataToTextEnv(TextGenerationEnv):
             max_prompt_tokens=MAX_PROMPT_TOKENS,
             max_new_tokens=MAX_NEW_TOKENS,
         )
-        super().__init__(**{"prompts": prompts(split, file), **defaults})
+        super().__init__(**arguments)
         self.task.optimum = 1.0 if isinstance(self.task.reward_model, SlotJudge) and file is None else None
 
 

@@ -161,9 +161,10 @@ class KeywordSentenceEnv(TextGenerationEnv):
     """
 
     def __init__(self, split: str = "train", file: File | None = None, **kwargs: Any):
-        defaults = with_defaults(
+        arguments = with_defaults(
             kwargs,
             file,
+            lambda: prompts(split, file),
             lambda: (
                 tokenizer() if file is None else tokenizer_for(prompts("train", file), VOCAB_SIZE_OF_FILE)
             ),
@@ -171,7 +172,7 @@ class KeywordSentenceEnv(TextGenerationEnv):
             max_prompt_tokens=MAX_PROMPT_TOKENS,
             max_new_tokens=MAX_NEW_TOKENS,
         )
-        super().__init__(**{"prompts": prompts(split, file), **defaults})
+        super().__init__(**arguments)
         self.task.optimum = 1.0 if isinstance(self.task.reward_model, KeywordJudge) and file is None else None
 
 

@@ -146,9 +146,10 @@ class SimplifyEnv(TextGenerationEnv):
     """
 
     def __init__(self, split: str = "train", file: File | None = None, **kwargs: Any):
-        defaults = with_defaults(
+        arguments = with_defaults(
             kwargs,
             file,
+            lambda: prompts(split, file),
             lambda: (
                 tokenizer() if file is None else tokenizer_for(prompts("train", file), VOCAB_SIZE_OF_FILE)
             ),
@@ -156,7 +157,7 @@ class SimplifyEnv(TextGenerationEnv):
             max_prompt_tokens=MAX_PROMPT_TOKENS,
             max_new_tokens=MAX_NEW_TOKENS,
         )
-        super().__init__(**{"prompts": prompts(split, file), **defaults})
+        super().__init__(**arguments)
         self.task.optimum = 1.0 if isinstance(self.task.reward_model, PlainJudge) and file is None else None
 
 

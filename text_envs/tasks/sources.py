@@ -129,6 +129,7 @@ def tokenizer_for(rows: Sequence[Mapping[str, Any]], vocab_size: int) -> Any:
 def with_defaults(
     given: Mapping[str, Any],
     file: File | None,
+    prompts: Callable[[], Any],
     tokenizer: Callable[[], Any],
     judge: Callable[[], Any],
     **limits: int,
@@ -138,7 +139,7 @@ def with_defaults(
     Args:
         given: what the user says.
         file: the user's file, if any.
-        tokenizer, judge: make the defaults.
+        prompts, tokenizer, judge: make the defaults.
         limits: max_prompt_tokens and max_new_tokens of the grammar; prompts may be as long as they are where these come from
             a file, or are encoded by another tokenizer.
     """
@@ -147,7 +148,7 @@ def with_defaults(
         limits = {"max_new_tokens": FILE_NEW_TOKENS}
     elif "tokenizer" in given:
         limits.pop("max_prompt_tokens")
-    for name, default in {"tokenizer": tokenizer, "reward_model": judge}.items():
+    for name, default in {"prompts": prompts, "tokenizer": tokenizer, "reward_model": judge}.items():
         if name not in given:
             arguments[name] = default()
     return {**limits, **arguments}
