@@ -106,15 +106,9 @@ def row(meaning: str, references: list[str] | None = None) -> dict[str, Any]:
 @functools.cache
 def places(split: str) -> tuple[grammar.Place, ...]:
     """The places of a split; no meaning representation is in both."""
-    rng = np.random.default_rng(0)
-    found: dict[str, grammar.Place] = {}
-    in_split("", split)  # an unknown one is an error before the loop
-    while len(found) < PROMPTS[split]:
-        place = grammar.describe_at_random(rng)
-        meaning = grammar.meaning(place)
-        if in_split(meaning, split):
-            found.setdefault(meaning, place)
-    return tuple(found.values())
+    found = [place for place in grammar.all_places() if in_split(grammar.meaning(place), split)]
+    drawn = np.random.default_rng(0).permutation(len(found))[: PROMPTS[split]]
+    return tuple(found[i] for i in drawn)
 
 
 def prompts(split: str = "train", file: File | None = None) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ reads the same table.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from itertools import product
@@ -68,12 +69,16 @@ def meaning(place: Place) -> str:
     return ", ".join(f"{slot}[{value}]" for slot, value in place.items())
 
 
-def describe_at_random(rng: np.random.Generator) -> dict[str, str]:
-    """A place: its name and two to five slots, in a fixed order."""
-    chosen = rng.permutation(SLOTS)[: rng.integers(2, 6)]
-    return {"name": choose(rng, NAMES)} | {
-        slot: choose(rng, tuple(values)) for slot, values in SAID.items() if slot in chosen
-    }
+@functools.cache
+def all_places() -> tuple[Place, ...]:
+    """Each one with a name and two to five slots: some 17,000."""
+    options = [(None, *values) for values in SAID.values()]
+    return tuple(
+        {"name": name} | {slot: value for slot, value in zip(SLOTS, values) if value}
+        for name in NAMES
+        for values in product(*options)
+        if sum(value is not None for value in values) >= 2
+    )
 
 
 def write(rng: np.random.Generator, place: Place, quality: str) -> str:
