@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agents.callbacks import SampleTable, stop_on_signals
     from agents.checkpoint import CheckpointError
+    from agents.expert_iteration import TextExpertIteration
     from agents.features import TokenFeatures
+    from agents.grpo import TextGRPO
+    from agents.nlpo import TextNLPO
     from agents.policy import CausalLMPolicy
     from agents.ppo import TextPPO
+    from agents.reinforce import TextREINFORCE, TextREINFORCEPlusPlus
     from agents.rlhf import Loop
+    from agents.rloo import TextRLOO
     from agents.settings import LoopSettings
     from agents.sft import finetune
 
@@ -22,7 +27,13 @@ __all__ = [
     "Loop",
     "LoopSettings",
     "SampleTable",
+    "TextExpertIteration",
+    "TextGRPO",
+    "TextNLPO",
     "TextPPO",
+    "TextREINFORCE",
+    "TextREINFORCEPlusPlus",
+    "TextRLOO",
     "TokenFeatures",
     "finetune",
     "stop_on_signals",
@@ -34,7 +45,13 @@ _MODULES = {
     "Loop": "rlhf",
     "LoopSettings": "settings",
     "SampleTable": "callbacks",
+    "TextExpertIteration": "expert_iteration",
+    "TextGRPO": "grpo",
+    "TextNLPO": "nlpo",
     "TextPPO": "ppo",
+    "TextREINFORCE": "reinforce",
+    "TextREINFORCEPlusPlus": "reinforce",
+    "TextRLOO": "rloo",
     "TokenFeatures": "features",
     "finetune": "sft",
     "stop_on_signals": "callbacks",

@@ -42,5 +42,20 @@ def check_first_minibatch(approx_kl: float, clip_fraction: float, tolerance: flo
         )
 
 
+def check_groups(buffer: EpisodeBuffer, samples_per_prompt: int) -> None:
+    """Raise RuntimeError unless the rollout holds whole groups, each of ``samples_per_prompt`` responses to one prompt."""
+    if samples_per_prompt == 1:
+        return
+    prompts: dict[int, list[bytes]] = {}
+    for episode in buffer.episodes:
+        prompts.setdefault(episode.group, []).append(episode.ids[: episode.positions[0]].tobytes())
+    for group, seen in prompts.items():
+        if len(seen) != samples_per_prompt or len(set(seen)) > 1:
+            raise RuntimeError(
+                f"Group {group} of the rollout holds {len(seen)} responses to {len(set(seen))} prompts, not "
+                f"{samples_per_prompt} to one. Does the environment reset rows by itself? Use gymnasium.make_vec's own."
+            )
+
+
 def _warn(sentence: str) -> None:
     warnings.warn(sentence, SelfCheckWarning, stacklevel=4)

@@ -27,6 +27,7 @@ class Episode:
         completion: what the reward model judged; None for environments that do not say.
         score: the reward model's verdict, as it came.
         kl: nats, the estimate of KL(policy || reference) over the response.
+        group: episodes of one group answer the same prompt; each stands alone where prompts are sampled once.
     """
 
     ids: np.ndarray
@@ -37,21 +38,26 @@ class Episode:
     completion: Completion | None = None
     score: float = 0.0
     kl: float = 0.0
+    group: int = 0
 
 
 @dataclass
 class Minibatch:
     """Whole episodes for one forward pass; all tensors but ``sequences.ids`` have shape [tokens].
 
-    ``n_tokens`` counts the tokens of the whole minibatch, of which this may be a part: losses divide by it.
+    ``n_tokens`` and ``n_episodes`` count the whole minibatch, of which this may be a part: losses divide by one of them.
+    ``lengths`` says for each token how many its episode has.
     """
 
     sequences: SequenceBatch
     old_values: Tensor
     old_log_probs: Tensor
+    ref_log_probs: Tensor
     advantages: Tensor
     returns: Tensor
+    lengths: Tensor
     n_tokens: int
+    n_episodes: int
 
 
 class EpisodeBuffer:
@@ -60,6 +66,10 @@ class EpisodeBuffer:
     It answers to the names of Stable-Baselines3's ``RolloutBuffer``: ``actions``, ``rewards`` (KL penalty included),
     ``values``, ``log_probs``, ``advantages``, ``returns``, ``episode_starts``; and ``ref_log_probs``, ``entropies`` beside
     them. ``score(...)``-like work is the algorithm's; the buffer only stores, pads and splits.
+
+    Attributes:
+        groups: int64, shape [episodes], each episode's ``group``.
+        chosen: int64, the numbers of the episodes that the update learns from: all, unless the algorithm says otherwise.
 
     Args:
         n_envs: sub-environments that record at the same time.
@@ -111,7 +121,7 @@ class EpisodeBuffer:
             for row, bits in zip(rows, np.packbits(legal, axis=1)):
                 self._legal[row].append(bits)
 
-    def finish(self, row: int, ids: np.ndarray, completion: Completion | None) -> None:
+    def finish(self, row: int, ids: np.ndarray, completion: Completion | None, group: int = 0) -> None:
         """The episode of ``row`` has ended with the last recorded action; ``ids`` is its whole sequence."""
         n = self._counts[row]
         legal = np.stack(self._legal[row]) if self._legal[row] else None
@@ -125,6 +135,7 @@ class EpisodeBuffer:
                 legal=legal,
                 completion=completion,
                 score=float(rewards.sum()),
+                group=group,
             )
         )
         self._counts[row] = 0
@@ -133,6 +144,8 @@ class EpisodeBuffer:
     def close(self) -> None:
         """The rollout is over: lay out the flat arrays."""
         self.lengths = np.array([len(episode.positions) for episode in self.episodes])
+        self.groups = np.array([episode.group for episode in self.episodes])
+        self.chosen = np.arange(len(self.episodes))
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
         self.mask = np.arange(self.lengths.max()) < self.lengths[:, None]
         self.actions = np.concatenate([episode.ids[episode.positions] for episode in self.episodes])
@@ -153,6 +166,8 @@ class EpisodeBuffer:
             "given_rewards": np.concatenate([episode.rewards for episode in self.episodes]),
             "score": np.array([episode.score for episode in self.episodes]),
             "kl": np.array([episode.kl for episode in self.episodes]),
+            "groups": self.groups,
+            "chosen": self.chosen,
             **{name: getattr(self, name) for name in QUANTITIES},
         }
         if self.episodes[0].legal is not None:
@@ -179,10 +194,11 @@ class EpisodeBuffer:
                 legal=split["legal"][i] if "legal" in split else None,
                 score=float(arrays["score"][i]),
                 kl=float(arrays["kl"][i]),
+                group=int(arrays["groups"][i]),
             )
             self.episodes.append(episode)
         self.close()
-        for name in QUANTITIES:
+        for name in ("chosen", *QUANTITIES):
             setattr(self, name, arrays[name])
 
     # --- layouts ---------------------------------------------------------------------------------------------------
@@ -200,6 +216,10 @@ class EpisodeBuffer:
     def sum_per_episode(self, flat: np.ndarray) -> np.ndarray:
         """Sums over each episode's actions, shape [episodes]."""
         return np.add.reduceat(flat, self.offsets[:-1])
+
+    def spread(self, per_episode: np.ndarray) -> np.ndarray:
+        """One number per episode, shape [episodes], for each of its actions, float32, shape [actions]."""
+        return np.repeat(per_episode, self.lengths).astype(np.float32)
 
     def tokens_of(self, indices: np.ndarray) -> np.ndarray:
         """Where in the flat arrays the actions of these episodes stand, in order."""
@@ -230,8 +250,8 @@ class EpisodeBuffer:
             yield order[start : start + batch_size]
 
     def shuffled(self) -> list[int]:
-        """The numbers of all episodes in random order."""
-        return np.random.permutation(len(self.episodes)).tolist()  # noqa: NPY002  the generator that SB3 seeds
+        """The numbers of the ``chosen`` episodes in random order."""
+        return np.random.permutation(self.chosen).tolist()  # noqa: NPY002  the generator that SB3 seeds
 
     def minibatches(
         self, batch_size: int, micro_batch_size: int | None = None, order: Sequence[int] | None = None
@@ -247,11 +267,11 @@ class EpisodeBuffer:
             n_tokens = int(self.lengths[indices].sum())
             lengths = np.array([len(self.episodes[i].ids) for i in indices])
             yield [
-                self._minibatch(indices[part], n_tokens)
+                self._minibatch(indices[part], n_tokens, len(indices))
                 for part in split_by_length(lengths, micro_batch_size)
             ]
 
-    def _minibatch(self, indices: np.ndarray, n_tokens: int) -> Minibatch:
+    def _minibatch(self, indices: np.ndarray, n_tokens: int, n_episodes: int) -> Minibatch:
         tokens = self.tokens_of(indices)
         return Minibatch(
             sequences=self.sequences(indices),

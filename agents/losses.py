@@ -12,17 +12,46 @@ KL_ESTIMATORS = ("k1", "k2", "k3")
 
 
 def clipped_surrogate(
-    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_range: float
+    log_probs: Tensor,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    clip_range: float,
+    clip_range_high: float | None = None,
 ) -> Tensor:
     """PPO's clipped policy loss, summed (Schulman et al. 2017, "Proximal Policy Optimization Algorithms", eq. 7).
 
+    It is linear in the size of the advantages: who wants tokens to weigh differently multiplies their advantages.
+
     Args:
-        log_probs, old_log_probs, advantages: shape [tokens].
+        log_probs, old_log_probs, advantages: shape [tokens]; or [sequences], where a whole response is the action.
         clip_range: epsilon; 0.2 in the paper's table 3.
+        clip_range_high: epsilon above 1; None: ``clip_range`` (Yu et al. 2025, "DAPO", section 3.1, raise it).
     """
     ratio = torch.exp(log_probs - old_log_probs)
-    clipped = torch.clamp(ratio, 1 - clip_range, 1 + clip_range)
+    clipped = torch.clamp(
+        ratio, 1 - clip_range, 1 + (clip_range if clip_range_high is None else clip_range_high)
+    )
     return -torch.min(advantages * ratio, advantages * clipped).sum()
+
+
+@torch.no_grad()
+def ratio_stats(
+    log_probs: Tensor, old_log_probs: Tensor, clip_range: float, n_tokens: int
+) -> dict[str, Tensor]:
+    """Stable-Baselines3's ``approx_kl`` (k3, in nats) and ``clip_fraction``; arguments of shape [tokens]."""
+    log_ratio = log_probs - old_log_probs
+    ratio = log_ratio.exp()
+    return {
+        "approx_kl": (ratio - 1 - log_ratio).sum() / n_tokens,
+        "clip_fraction": ((ratio - 1).abs() > clip_range).sum() / n_tokens,
+    }
+
+
+def sum_per_sequence(per_token: Tensor, rows: Tensor, n_sequences: int) -> Tensor:
+    """Sums over the tokens of each sequence, shape [sequences]; ``per_token`` and ``rows`` (int64) have shape [tokens]."""
+    return torch.zeros(n_sequences, dtype=per_token.dtype, device=per_token.device).index_add(
+        0, rows, per_token
+    )
 
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip_range_vf: float | None) -> Tensor:

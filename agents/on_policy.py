@@ -23,46 +23,68 @@ from agents.persistence import MAX_ENVS, CheckpointedAlgorithm
 from agents.policy import CausalLMPolicy, check_spaces
 from agents.resume import Update
 from agents.rollouts import EpisodeCollection
+from text_envs.sb3 import TextVecEnv
 
 
 class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection):  # type: ignore[misc]
     """Stable-Baselines3's ``OnPolicyAlgorithm`` for language models: a rollout is ``n_episodes`` complete episodes.
 
     An algorithm is its advantage function (``compute_advantages``) and its loss (``loss``); everything else is here.
+
+    Args:
+        samples_per_prompt: episodes that each prompt of a rollout is answered in, for algorithms that compare them; the rest
+            as in `agents.TextPPO`.
+
+    Attributes:
+        uses_critic: class attribute; without one the policy has no value head, and all values are 0.
+        kl_in_reward: whether each token's reward holds ``-kl_coef * KL``; else the loss does.
     """
 
+    uses_critic: ClassVar[bool] = True
     policy_aliases: ClassVar[dict[str, Any]] = {"CausalLMPolicy": CausalLMPolicy}
 
     def __init__(
         self,
         policy: str | type[CausalLMPolicy],
         env: GymEnv | str | None,
-        learning_rate: float | Schedule | None,
-        n_episodes: int,
-        batch_size: int,
-        micro_batch_size: int | None,
-        n_epochs: int,
-        max_grad_norm: float,
-        kl_coef: float,
-        kl_target: float | None,
-        kl_horizon: float,
-        kl_estimator: str,
-        missing_eos_penalty: float,
-        score_clip: float | None,
-        target_kl: float | None,
-        reference_model: Any,
-        n_envs: int | None,
-        stats_window_size: int,
-        tensorboard_log: str | None,
-        policy_kwargs: dict[str, Any] | None,
-        verbose: int,
-        seed: int | None,
-        device: torch.device | str,
-        _init_setup_model: bool,
+        learning_rate: float | Schedule | None = None,
+        n_episodes: int = 64,
+        batch_size: int = 16,
+        micro_batch_size: int | None = None,
+        n_epochs: int = 1,
+        samples_per_prompt: int = 1,
+        max_grad_norm: float = 1.0,
+        kl_coef: float = 0.05,
+        kl_target: float | None = None,
+        kl_horizon: float = 10_000,
+        kl_estimator: str = "k1",
+        missing_eos_penalty: float = 1.0,
+        score_clip: float | None = 10.0,
+        target_kl: float | None = None,
+        reference_model: Any = None,
+        n_envs: int | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
     ):
-        for name, value in (("n_episodes", n_episodes), ("batch_size", batch_size), ("n_epochs", n_epochs)):
+        own_name = type(self).__name__
+        counts = {
+            "n_episodes": n_episodes, "batch_size": batch_size, "n_epochs": n_epochs,
+            "samples_per_prompt": samples_per_prompt,
+        }  # fmt: skip
+        for name, value in counts.items():
             if value < 1:
-                raise ValueError(f"{name} is {value}: in {type(self).__name__}. It must be at least 1.")
+                raise ValueError(f"{name} is {value}: in {own_name}. It must be at least 1.")
+        if n_episodes % samples_per_prompt:
+            raise ValueError(
+                f"n_episodes is {n_episodes}, samples_per_prompt {samples_per_prompt}: in {own_name}. A rollout holds whole "
+                "groups: make n_episodes a multiple."
+            )
+        self.check_positive(score_clip=score_clip, target_kl=target_kl, max_grad_norm=max_grad_norm)
         if env is not None:
             env = as_vec_env(env, n_envs or min(n_episodes, MAX_ENVS))
             check_spaces(env.observation_space, env.action_space)
@@ -90,6 +112,7 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection):  # type: 
         self.batch_size = batch_size
         self.micro_batch_size = micro_batch_size
         self.n_epochs = n_epochs
+        self.samples_per_prompt = samples_per_prompt
         self.kl_controller = KLController(kl_coef, kl_target, kl_horizon)
         self.kl_estimator = kl_estimator
         kl_estimate(np.zeros(1), np.zeros(1), kl_estimator)  # raises for an unknown name
@@ -101,6 +124,11 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection):  # type: 
             self._setup_model()
 
     def _setup_model(self) -> None:
+        if getattr(self, "observation_space", None) is None:
+            own_name = type(self).__name__
+            raise ValueError(
+                f"env is None: in {own_name}. Give an environment or its id; {own_name}.load needs none."
+            )
         self.set_random_seed(self.seed)
         model = self.policy_kwargs.get("model")
         if model is None and self.env is not None:
@@ -111,11 +139,21 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection):  # type: 
             self.learning_rate = LinearSchedule(default_learning_rate(lm.num_parameters()), 0.0, 1.0)
         self._setup_lr_schedule()
         kwargs = self.policy_kwargs | {"model": lm}
+        self._check_critic(kwargs.get("value_model"))
+        if not self.uses_critic:
+            kwargs["value_model"] = "none"
         self.policy = self.policy_class(
             self.observation_space, self.action_space, self.lr_schedule, **kwargs
         ).to(self.device)  # type: ignore
         self.reference = self._make_reference(vocab_size, length)
         self.rollout_buffer = EpisodeBuffer(getattr(self, "n_envs", 1), length, vocab_size, self.device)
+
+    def _check_critic(self, value_model: str | None) -> None:
+        if value_model is not None and (value_model == "none") == self.uses_critic:
+            mend = (
+                "It learns a critic: choose shared or separate." if self.uses_critic else "It has no critic."
+            )
+            raise ValueError(f"value_model is {value_model!r}: in {type(self).__name__}. {mend}")
 
     def _make_reference(self, vocab_size: int, length: int) -> LanguageModel:
         own = self.policy.lm
@@ -132,6 +170,34 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection):  # type: 
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         # Episodes, their scores and lengths are counted here, so no Monitor is needed.
         return as_vec_env(env)
+
+    def check_shares(self, **shares: float) -> None:
+        """Raise ValueError for a share outside 0 to 1."""
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} is {share}: in {type(self).__name__}. It must be from 0 to 1.")
+
+    def check_positive(self, **values: float | None) -> None:
+        """Raise ValueError for a value that is given and not above 0."""
+        for name, value in values.items():
+            if value is not None and not value > 0:
+                raise ValueError(
+                    f"{name} is {value}: in {type(self).__name__}. It must be above 0, or None where it can be off."
+                )
+
+    def check_at_least_two(self, samples_per_prompt: int) -> None:
+        """Raise ValueError for groups of one."""
+        if samples_per_prompt < 2:
+            raise ValueError(
+                f"samples_per_prompt is {samples_per_prompt}: in {type(self).__name__}. Responses are compared with others "
+                "to the same prompt: give 2 or more."
+            )
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The longest response in tokens; where the environment does not say, the longest of the rollout."""
+        assert self.env is not None
+        return int(common_attribute(self.env, "max_new_tokens", self.rollout_buffer.lengths.max()))
 
     # --- what an algorithm is ---------------------------------------------------------------------------------------
 
@@ -156,6 +222,7 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection):  # type: 
         first with the update that was cut short.
         """
         self.stop_requested = self.torn = False
+        self._share_prompts()
         moment = self._loaded_moment(reset_num_timesteps)
         if moment is not None:
             self._resume_environment(moment)
@@ -186,6 +253,18 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection):  # type: 
             self._moment = self.moment()  # before callbacks take this for the end and write their last rows
         callback.on_training_end()
         return self
+
+    def _share_prompts(self) -> None:
+        """Let the environment deal each prompt ``samples_per_prompt`` times."""
+        if self.samples_per_prompt == 1:
+            return
+        if not isinstance(self.env, TextVecEnv):
+            raise ValueError(
+                f"samples_per_prompt is {self.samples_per_prompt}: in {type(self).__name__}, on a "
+                f"{type(self.env).__name__}. Only text_envs' own vector environment deals a prompt several times: give the "
+                "id, a bare environment, or gymnasium.make_vec(id, num_envs=...)."
+            )
+        self.env.set_attr("samples_per_prompt", self.samples_per_prompt)
 
     def stop(self) -> None:
         """Ask ``learn`` to return at the next opportunity: after a token, or between two optimiser steps.
@@ -263,10 +342,11 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection):  # type: 
     def _record_update(self, log: dict[str, list[float]]) -> None:
         for name, values in log.items():
             self.logger.record(f"train/{name}", values[-1] if name == "loss" else float(np.mean(values)))
-        buffer = self.rollout_buffer
-        self.logger.record(
-            "train/explained_variance", float(explained_variance(buffer.values, buffer.returns))
-        )
+        if self.uses_critic:
+            buffer = self.rollout_buffer
+            self.logger.record(
+                "train/explained_variance", float(explained_variance(buffer.values, buffer.returns))
+            )
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def dump_logs(self, iteration: int = 0) -> None:

@@ -53,11 +53,16 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
 
     # Attributes that are saved as they are; an algorithm adds its own.
     saved_attributes: tuple[str, ...] = (
-        "n_episodes", "batch_size", "micro_batch_size", "n_epochs", "max_grad_norm", "gamma", "gae_lambda", "ent_coef",
-        "vf_coef", "kl_estimator", "missing_eos_penalty", "score_clip", "target_kl", "verbose", "seed", "tensorboard_log",
-        "_stats_window_size",
+        "n_episodes", "batch_size", "micro_batch_size", "n_epochs", "samples_per_prompt", "max_grad_norm", "gamma",
+        "gae_lambda", "ent_coef", "vf_coef", "kl_estimator", "missing_eos_penalty", "score_clip", "target_kl", "verbose",
+        "seed", "tensorboard_log", "_stats_window_size",
     )  # fmt: skip
     saved_schedules: tuple[str, ...] = ("learning_rate",)
+
+    @property
+    def extra_modules(self) -> dict[str, torch.nn.Module]:
+        """What an algorithm holds besides policy and reference, by name: its weights go into the checkpoint too."""
+        return {}
 
     def save(self, path: Any, exclude: Any = None, include: Any = None, resume: bool = True) -> None:
         """Write a checkpoint, atomically: the file at ``path`` (".zip" may be left out) is the old or the new one.
@@ -102,6 +107,7 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
             "settings.json": settings,
             "policy.safetensors": pack_module(self.policy),
             "reference.safetensors": pack_module(reference.model),
+            **{f"{name}.safetensors": pack_module(module) for name, module in self.extra_modules.items()},
         }
         if resume:
             settings["optimizer"], members["optimizer.safetensors"] = pack_optimizer(self.policy.optimizer)
@@ -147,6 +153,8 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
             model = cls._from_settings(settings, env, device, overrides)
             unpack_module(model.policy, members["policy.safetensors"])
             unpack_module(model.reference.model, members["reference.safetensors"])
+            for name, module in model.extra_modules.items():
+                unpack_module(module, members[f"{name}.safetensors"])
             if "optimizer.safetensors" in members:
                 unpack_optimizer(
                     model.policy.optimizer, settings["optimizer"], members["optimizer.safetensors"]

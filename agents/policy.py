@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from agents.lm import LanguageModel, SequenceBatch, load_causal_lm
 from agents.slots import LeftPaddedBatch, Slots, choose_cache
 
-VALUE_MODELS = ("shared", "separate")
+VALUE_MODELS = ("shared", "separate", "none")
 # One fused kernel a step: 5.5 instead of 14.4 ms for 3.7 M parameters on a CPU.
 ADAMW: dict[str, Any] = {"eps": 1e-5, "weight_decay": 0.0, "fused": True}
 
@@ -34,7 +34,8 @@ class CausalLMPolicy(BasePolicy):
         lr_schedule: learning rate as a function of the remaining progress (1 to 0).
         model: folder or hub id of a causal LM, a transformers config or its dict, or a module; None makes a small random
             Llama where V is at most 128.
-        value_model: "shared" puts the value head on the policy's trunk; "separate" gives the critic a trunk of its own.
+        value_model: "shared" puts the value head on the policy's trunk; "separate" gives the critic a trunk of its own;
+            "none": no critic, all values are 0.0, as algorithms without one want it.
         temperature: of the distribution that is sampled and trained; 1.0 as in Ouyang et al. 2022.
         dtype: "float32", "bfloat16" (autocast over float32 weights) or "auto" (bfloat16 where the hardware is fast at it).
         optimizer_class, optimizer_kwargs: AdamW with eps 1e-5 (Huang et al. 2022, "The 37 Implementation Details of PPO",
@@ -73,9 +74,7 @@ class CausalLMPolicy(BasePolicy):
         self.critic = copy.deepcopy(self.lm) if value_model == "separate" else None
         if self.critic is not None:
             self.critic.model.get_output_embeddings().requires_grad_(False)
-        self.value_head = nn.Linear(self.lm.hidden_size, 1)
-        nn.init.zeros_(self.value_head.weight)
-        nn.init.zeros_(self.value_head.bias)
+        self.value_head = None if value_model == "none" else zero_head(self.lm.hidden_size)
         self.cache_class = choose_cache(self.lm, self.max_length)
         self.optimizer = optimizer_class(
             [p for p in self.parameters() if p.requires_grad],
@@ -92,6 +91,8 @@ class CausalLMPolicy(BasePolicy):
             values, shape [tokens]; log_probs, shape [tokens]; logits, shape [tokens, V].
         """
         log_probs, logits, hidden = self.lm.token_log_probs(batch)
+        if self.value_head is None:
+            return torch.zeros_like(log_probs), log_probs, logits
         if self.critic is not None:
             with self.critic.autocast():
                 hidden = self.critic.hidden(batch.ids)[batch.rows, batch.columns]
@@ -206,10 +207,12 @@ class CausalLMPolicy(BasePolicy):
         self.lm.model.save_pretrained(folder)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
-        head = {
-            name: tensor.detach().cpu().contiguous() for name, tensor in self.value_head.state_dict().items()
-        }
-        save_file(head, Path(folder) / "value_head.safetensors")
+        if self.value_head is not None:
+            head = {
+                name: tensor.detach().cpu().contiguous()
+                for name, tensor in self.value_head.state_dict().items()
+            }
+            save_file(head, Path(folder) / "value_head.safetensors")
 
     def save(self, path: str | os.PathLike) -> None:  # type: ignore[override]
         """As ``save_pretrained``: unlike Stable-Baselines3's own, it writes no pickle."""
@@ -229,6 +232,14 @@ class CausalLMPolicy(BasePolicy):
                 f"Episodes may have {self.max_length} tokens, the model's positions end at {limit}: in CausalLMPolicy. "
                 "Lower the environment's max_prompt_tokens or max_new_tokens."
             )
+
+
+def zero_head(hidden_size: int) -> nn.Linear:
+    """A value head that says 0 of everything."""
+    head = nn.Linear(hidden_size, 1)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:

@@ -1,6 +1,5 @@
 """Proximal policy optimisation on whole episodes of text."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from agents.advantages import gae, whiten
 from agents.episodes import EpisodeBuffer, Minibatch
-from agents.losses import clipped_surrogate, value_loss
+from agents.losses import clipped_surrogate, ratio_stats, value_loss
 from agents.on_policy import OnPolicyTextAlgorithm
 from agents.policy import CausalLMPolicy, entropy
 
@@ -52,6 +51,7 @@ class TextPPO(OnPolicyTextAlgorithm):
         target_kl: stops a rollout's update when approx_kl exceeds 1.5 times this, as in Stable-Baselines3.
         reference_model: what to stay near; None: a frozen copy of the policy as it starts.
         micro_batch_size: episodes per forward pass; changes memory, not the result.
+        samples_per_prompt: episodes in which each prompt of a rollout is answered.
         n_envs: sub-environments that a single environment or id is turned into; None: n_episodes, at most 64.
         stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: as in Stable-Baselines3.
 
@@ -87,6 +87,7 @@ class TextPPO(OnPolicyTextAlgorithm):
         target_kl: float | None = None,
         reference_model: Any = None,
         micro_batch_size: int | None = None,
+        samples_per_prompt: int = 1,
         n_envs: int | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -96,14 +97,7 @@ class TextPPO(OnPolicyTextAlgorithm):
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ):
-        if env is None and _init_setup_model:
-            raise ValueError(
-                "env is None: in TextPPO. Give an environment or its id; TextPPO.load needs none."
-            )
-        check_ranges(
-            {"gamma": gamma, "gae_lambda": gae_lambda},
-            {"score_clip": score_clip, "target_kl": target_kl, "max_grad_norm": max_grad_norm},
-        )
+        self.check_shares(gamma=gamma, gae_lambda=gae_lambda)
         super().__init__(
             policy=policy,
             env=env,
@@ -112,6 +106,7 @@ class TextPPO(OnPolicyTextAlgorithm):
             batch_size=batch_size,
             micro_batch_size=micro_batch_size,
             n_epochs=n_epochs,
+            samples_per_prompt=samples_per_prompt,
             max_grad_norm=max_grad_norm,
             kl_coef=kl_coef,
             kl_target=kl_target,
@@ -173,12 +168,7 @@ class TextPPO(OnPolicyTextAlgorithm):
             entropy_loss = -entropy(logits).sum() / batch.n_tokens
             loss = loss + self.ent_coef * entropy_loss
             stats["entropy_loss"] = entropy_loss.detach()
-        with torch.no_grad():
-            log_ratio = log_probs - batch.old_log_probs
-            ratio = log_ratio.exp()
-            stats["approx_kl"] = (ratio - 1 - log_ratio).sum() / batch.n_tokens
-            stats["clip_fraction"] = ((ratio - 1).abs() > clip_range).sum() / batch.n_tokens
-        return loss, stats
+        return loss, stats | ratio_stats(log_probs, batch.old_log_probs, clip_range, batch.n_tokens)
 
     def _clip_ranges(self) -> tuple[float, float | None]:
         progress = self._current_progress_remaining
@@ -209,15 +199,3 @@ class TextPPO(OnPolicyTextAlgorithm):
         return super().learn(
             total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
         )
-
-
-def check_ranges(shares: Mapping[str, float], positive: Mapping[str, float | None]) -> None:
-    """Raise ValueError for a share outside 0 to 1, or a value that is given and not above 0."""
-    for name, share in shares.items():
-        if not 0 <= share <= 1:
-            raise ValueError(f"{name} is {share}: in TextPPO. It must be from 0 to 1.")
-    for name, value in positive.items():
-        if value is not None and not value > 0:
-            raise ValueError(
-                f"{name} is {value}: in TextPPO. It must be above 0, or None where it can be off."
-            )

@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.checks import check_rollout
+from agents.checks import check_groups, check_rollout
 from agents.envs import common_attribute
 from agents.episodes import EpisodeBuffer
 from agents.kl import KLController
@@ -40,12 +40,23 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
     score_clip: float | None
     batch_size: int
     micro_batch_size: int | None
+    samples_per_prompt: int
+    kl_in_reward: bool = True
     stop_requested: bool = False
     _slots: Slots | LeftPaddedBatch | None = None
 
     def compute_advantages(self, buffer: EpisodeBuffer) -> None:
         """Fill ``buffer.advantages`` and ``buffer.returns`` from its ``rewards`` and ``values``; shape [actions]."""
         raise NotImplementedError
+
+    def restrict(
+        self, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray, legal: np.ndarray | None
+    ) -> np.ndarray | None:
+        """The tokens that the policy may choose in ``rows``, bool, shape [rows, V], or None for all.
+
+        ``legal`` is what the environment allows. What comes back is applied in sampling and in the update alike.
+        """
+        return legal
 
     def collect_rollouts(  # type: ignore[override]
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: EpisodeBuffer, n_rollout_steps: int
@@ -66,6 +77,9 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
         rollout_buffer.reset()
         # An attribute, for callbacks would keep a local name, and with it the cache, through the update.
         self._slots = self.policy.slots(env.num_envs)
+        number = np.arange(
+            env.num_envs
+        )  # the number of each row's episode, in the order in which they were started
         can_rest, refill_group = getattr(env, "can_rest", False), min(REFILL_GROUP, max(1, env.num_envs // 4))
         if self._last_obs is None:
             self._last_obs = env.reset()  # type: ignore[assignment]
@@ -82,6 +96,7 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
                 rows = np.flatnonzero(running)
                 ids, lengths = right_padded(self._last_obs["input_ids"], self._last_obs["attention_mask"])  # type: ignore
                 legal = np.stack(env.env_method("action_masks"))[rows] if masks_actions else None
+                legal = self.restrict(ids, lengths, rows, legal)
                 tokens, values, log_probs = self.policy.act(self._slots, ids, lengths, rows, legal)
                 actions = np.full(env.num_envs, REST if can_rest else 0, dtype=np.int64)
                 actions[rows] = tokens.cpu().numpy()
@@ -98,19 +113,23 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
                 starting[rows] = dones[rows]
                 for row in rows[dones[rows]]:
                     sequence = np.append(ids[row, : lengths[row]], actions[row])
-                    rollout_buffer.finish(row, sequence, infos[row].get("completion"))
+                    group = number[row] // self.samples_per_prompt
+                    rollout_buffer.finish(row, sequence, infos[row].get("completion"), group)
                     active[row] = n_started < n_rollout_steps
+                    number[row] = n_started
                     n_started += int(active[row])
                 self._last_obs = new_obs  # type: ignore[assignment]
                 self._last_episode_starts = dones
-            if not can_rest:
-                self._last_obs = None  # rows whose turn was over had to go on: they start anew
+            if not can_rest or self.samples_per_prompt > 1:
+                # Rows whose turn was over had to go on, or hold prompts of a group that is over: they start anew.
+                self._last_obs = None
             for episode, score in zip(rollout_buffer.episodes, collect_scores()):
                 episode.score += float(score)
                 episode.rewards[-1] += score
 
         self._slots = None
         rollout_buffer.close()
+        check_groups(rollout_buffer, self.samples_per_prompt)
         self._evaluate(rollout_buffer)
         self._assign_rewards(rollout_buffer)
         self.compute_advantages(rollout_buffer)
@@ -136,7 +155,8 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
             check_rollout(buffer, self.reference_model is None, tolerance)
 
     def _assign_rewards(self, buffer: EpisodeBuffer) -> None:
-        """Per token -kl_coef * KL; on an episode's last token also the score, clipped, less the missing-EOS penalty."""
+        """Per token -kl_coef * KL, unless the loss holds it; on an episode's last token also the score, clipped, less the
+        missing-EOS penalty."""
         kl = kl_estimate(buffer.log_probs, buffer.ref_log_probs, self.kl_estimator)
         buffer.rewards[:] = np.concatenate([episode.rewards for episode in buffer.episodes])
         last = buffer.offsets[1:] - 1
@@ -148,7 +168,8 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
         if self._episodes_can_end:
             buffer.rewards[last] -= self.missing_eos_penalty * unfinished
             self.logger.record("rollout/eos_rate", float(1 - unfinished.mean()))
-        buffer.rewards -= self.kl_controller.coef * kl
+        if self.kl_in_reward:
+            buffer.rewards -= self.kl_controller.coef * kl
         for name, estimator in (("objective/kl", "k1"), ("objective/kl_k3", "k3")):
             nats = buffer.sum_per_episode(kl_estimate(buffer.log_probs, buffer.ref_log_probs, estimator))
             self.logger.record(name, float(nats.mean()))

@@ -27,7 +27,11 @@ class TextEpisodes:
         tokens: the `TokenBatch`, ``[n, L]``.
         running: bool ``[n]``; False before the first reset and after an episode's end.
         streams: one `PromptStream` per row; None until `seed` was called for the row.
+        samples_per_prompt: so many resets in a row, counted over all rows, deal the same prompt. `deal_anew` begins the
+            count again.
     """
+
+    samples_per_prompt: int = 1
 
     def __init__(self, task: TextTask, n: int):
         self.task = task
@@ -40,6 +44,12 @@ class TextEpisodes:
             None
         ] * n  # each stream's state before its present prompt
         self.all_rows = np.arange(n)
+        self.deal_anew()
+
+    def deal_anew(self) -> None:
+        """Let the next reset draw a prompt, also where the last one has not been dealt as often as it should."""
+        self._dealt: Prompt | None = None
+        self._n_left = 0
 
     def seed(self, row: int, rng: np.random.Generator) -> None:
         """Let a row draw its prompts from ``rng`` from now on; nothing changes if it does already."""
@@ -60,10 +70,14 @@ class TextEpisodes:
         self.running[rows] = True
 
     def _draw(self, row: int) -> Prompt:
+        if self._n_left and self._dealt is not None:
+            self._n_left -= 1
+            return self._dealt
         stream = self.streams[row]
         assert stream is not None, "seed(row, rng) comes first"
         self.before_draw[row] = stream.state()
-        return stream.draw()
+        self._dealt, self._n_left = stream.draw(), self.samples_per_prompt - 1
+        return self._dealt
 
     def stream_state(self, row: int, again: bool) -> dict[str, Any] | None:
         """The state of a row's stream, JSON values; ``again``: from before its present prompt was drawn."""

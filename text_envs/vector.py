@@ -17,7 +17,7 @@ from text_envs.episodes import TaskAttributes, TextEpisodes
 from text_envs.masks import BoolArray
 from text_envs.prompts import PromptStream
 from text_envs.rendering import METADATA, TextRenderer
-from text_envs.task import TextTask
+from text_envs.task import TextTask, count
 from text_envs.tokens import IntArray
 
 FloatArray = npt.NDArray[np.float64]
@@ -40,6 +40,8 @@ class TextVectorEnv(TaskAttributes, VectorEnv):
         task: a `TextTask` to share; else its arguments in ``kwargs``.
         autoreset_mode: ``NEXT_STEP`` (Gymnasium's default), ``SAME_STEP`` or ``DISABLED``.
         defer_scores: hold ended episodes, with reward 0.0, until `collect_scores`.
+        samples_per_prompt: G episodes in a row, in the order in which rows are reset, start from the same prompt; a
+            ``reset()`` of all rows begins a new prompt. Algorithms that compare responses to one prompt set it themselves.
         render_mode: as of `TextGenerationEnv`; ``render()`` returns a tuple of n frames.
         **kwargs: the arguments of `TextTask`.
     """
@@ -51,6 +53,7 @@ class TextVectorEnv(TaskAttributes, VectorEnv):
         task: TextTask | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         defer_scores: bool = False,
+        samples_per_prompt: int = 1,
         render_mode: str | None = None,
         **kwargs: Any,
     ):
@@ -66,6 +69,7 @@ class TextVectorEnv(TaskAttributes, VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.episodes = TextEpisodes(self.task, num_envs)
+        self.samples_per_prompt = samples_per_prompt
         self.renderer = TextRenderer(self.task, render_mode)
         self._rngs: list[np.random.Generator | None] = [None] * num_envs
         self._seeds: list[int] = [-1] * num_envs
@@ -79,6 +83,15 @@ class TextVectorEnv(TaskAttributes, VectorEnv):
     @autoreset_mode.setter
     def autoreset_mode(self, mode: AutoresetMode | str) -> None:
         self.metadata = {**METADATA, "autoreset_mode": AutoresetMode(mode)}
+
+    @property
+    def samples_per_prompt(self) -> int:
+        return self.episodes.samples_per_prompt
+
+    @samples_per_prompt.setter
+    def samples_per_prompt(self, n: int) -> None:
+        self.episodes.samples_per_prompt = count("samples_per_prompt", n)
+        self.episodes.deal_anew()
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
@@ -119,6 +132,8 @@ class TextVectorEnv(TaskAttributes, VectorEnv):
         for row in rows.tolist():
             self._seed_row(row, seeds[row])
         self._due[rows] = False
+        if len(rows) == self.num_envs:
+            self.episodes.deal_anew()
         self.episodes.reset(rows, [prompts[row] for row in rows])
         self._show(rows)
         infos: dict[str, Any] = {}

@@ -173,3 +173,21 @@ def test_the_numbers_must_fit():
         env.reset(options={"prompt": ["a"]})
     with pytest.raises(ValueError, match="num_envs=0"):
         letter_vector_env(0)
+
+
+def test_a_prompt_can_be_dealt_several_times_in_the_order_of_resets():
+    env = letter_vector_env(6, autoreset_mode="SameStep", samples_per_prompt=3, prompts=list("abcd"))
+    env.reset(seed=0)
+    dealt = [prompt.text for prompt in env.episodes.prompts]
+    assert dealt[0] == dealt[1] == dealt[2] and dealt[3] == dealt[4] == dealt[5]
+    first = np.random.default_rng(np.random.SeedSequence(0))
+    assert dealt[0] == "abcd"[first.integers(4)]  # the row that opens the group draws from its own generator
+
+    env.reset()
+    again = [prompt.text for prompt in env.episodes.prompts]
+    assert len(set(again[:3])) == len(set(again[3:])) == 1
+
+
+def test_a_prompt_is_dealt_at_least_once():
+    with pytest.raises(ValueError, match="samples_per_prompt=0"):
+        letter_vector_env(2, samples_per_prompt=0)
