@@ -8,33 +8,45 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from text_envs.grammar import Grammar, GrammarMask
 from text_envs.tokenizer import token_id
 from text_envs.tokens import TokenBatch
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
-AllowedTokens: TypeAlias = Sequence[int | str] | Callable[[TokenBatch], BoolArray]
+AllowedTokens: TypeAlias = Sequence[int | str] | Callable[[TokenBatch], BoolArray] | Grammar
 
 
 class TokenMask:
-    """The legal tokens of every row: always the same few, or what a function of the tokens so far says.
+    """The legal tokens of every row: always the same few, or what a function of the tokens so far, or a grammar, says.
 
     A mask advises the policy, as everywhere in Gymnasium: an environment does not refuse an illegal token, so
     that algorithms that know no masks run on it too. Where a list leaves EOS out, responses end at their
     length.
 
     Args:
-        allowed_tokens: token ids and token strings; or a function ``(TokenBatch) -> bool [n, V]``.
+        allowed_tokens: token ids and token strings; or a function ``(TokenBatch) -> bool [n, V]``; or a
+            `text_envs.grammar.Regex` or `text_envs.grammar.JSONSchema`.
         tokenizer: looks up token strings.
         vocab_size: V.
+        eos_token_ids: what ends a response, for grammars.
 
     Raises:
-        ValueError: for an id outside the vocabulary, a string that is not one token, or an empty list.
+        ValueError: for an id outside the vocabulary, a string that is not one token, an empty list, or a grammar that
+            cannot be used.
     """
 
-    def __init__(self, allowed_tokens: AllowedTokens, tokenizer: Any, vocab_size: int):
+    def __init__(
+        self,
+        allowed_tokens: AllowedTokens,
+        tokenizer: Any,
+        vocab_size: int,
+        eos_token_ids: Sequence[int] = (),
+    ):
         self.vocab_size = vocab_size
         self.function: Callable[[TokenBatch], BoolArray] | None = None
         self.allowed = np.zeros(vocab_size, dtype=np.bool_)
+        if isinstance(allowed_tokens, Grammar):
+            allowed_tokens = GrammarMask(allowed_tokens, tokenizer, vocab_size, eos_token_ids)
         if callable(allowed_tokens):
             self.function = allowed_tokens
             return

@@ -87,7 +87,9 @@ class TextTask:
         pad = self.tokenizer.pad_token_id
         self.filler_id = pad if pad is not None and pad < self.vocab_size else 0
         self.mask = (
-            None if allowed_tokens is None else TokenMask(allowed_tokens, self.tokenizer, self.vocab_size)
+            None
+            if allowed_tokens is None
+            else TokenMask(allowed_tokens, self.tokenizer, self.vocab_size, self.eos_token_ids)
         )
         self.default_model = None if default_model is None else os.fspath(default_model)
         # A stop string spans at most as many tokens as it has bytes, and a few that print nothing.
