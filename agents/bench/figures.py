@@ -41,7 +41,7 @@ def tier_intervals(results: Results, tier: str) -> Figure:
             plot.set_title(title)
             plot.set_xlabel("normalised score")
         _names(axes[0], names)
-        axes[1].set_yticklabels([])
+        axes[1].set_yticks([])
         return figure
 
 
@@ -68,11 +68,13 @@ def tier_profiles(results: Results, tier: str) -> Figure:
     thresholds = np.linspace(0.0, 1.0, 51)
     with new_figure(9.0, 3.8, columns=2) as (figure, axes):
         for plot, family in zip(axes, families):
-            for colour, name in zip(OF_LINES, [n for n in names if results.family(n) == family]):
+            for name, line in lines_of(results, family).items():
+                if name not in names:
+                    continue
                 scores = results.matrix(tier, name)
                 low, high = profile_interval(scores, thresholds)
-                plot.plot(thresholds, profile(scores, thresholds), color=colour, label=label(name))
-                plot.fill_between(thresholds, low, high, color=colour, alpha=0.13, linewidth=0)
+                plot.plot(thresholds, profile(scores, thresholds), **line, label=label(name))
+                plot.fill_between(thresholds, low, high, color=line["color"], alpha=0.13, linewidth=0)
             plot.set_title(FAMILIES[family])
             plot.set_ylim(-0.03, 1.03)
             plot.set_xlabel("normalised score")
@@ -103,20 +105,21 @@ def curves(results: Results, task: str, family: str) -> Figure | None:
     names = _trained(results, task, family)
     if not names:
         return None
-    with new_figure(9.0, 3.8, columns=2) as (figure, axes):
+    with new_figure(9.0, 4.0, columns=2) as (figure, axes):
         for plot, by in zip(axes, ("tokens", "seconds")):
-            for colour, name in zip(OF_LINES, names):
+            for name in names:
+                line = lines_of(results, family)[name]
                 pairs = [run.curve(by, "score") for run in results.of(task, name)]
                 pairs = [pair for pair in pairs if len(pair[0])]
                 if not pairs:
                     continue
                 grid, lines = on_grid(*zip(*pairs))
                 middle, low, high = band(lines)
-                plot.plot(grid, middle, color=colour, label=label(name), linewidth=1.7)
-                plot.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
+                plot.plot(grid, middle, **line, label=label(name), linewidth=1.7)
+                plot.fill_between(grid, low, high, color=line["color"], alpha=0.15, linewidth=0)
             plot.set_xlabel({"tokens": "tokens generated", "seconds": "seconds of training"}[by])
         axes[0].set_ylabel("score in training")
-        axes[0].legend(fontsize=8)
+        _legend(figure, axes[0])
         return figure
 
 
@@ -125,11 +128,11 @@ def score_against_kl(results: Results, task: str) -> Figure | None:
     names = _trained(results, task, "text")
     if not names:
         return None
-    with new_figure() as (figure, axes):
-        for colour, name in zip(OF_LINES, names):
+    with new_figure(6.6, 4.0) as (figure, axes):
+        for name in names:
+            line = lines_of(results, "text")[name] | {"linewidth": 1.0, "alpha": 0.7}
             for index, run in enumerate(results.of(task, name)):
                 kl, score = run.curve("kl", "score")
-                line = {"color": colour, "linewidth": 1.0, "alpha": 0.7}
                 axes.plot(np.maximum(kl, 0), score, **line, label=label(name) if index == 0 else None)
         for name in (n for n in results.algorithms(task) if n.startswith("best_of")):
             runs = results.of(task, name)
@@ -140,8 +143,21 @@ def score_against_kl(results: Results, task: str) -> Figure | None:
             )  # fmt: skip
         axes.set_xlabel("KL from the start, nats per answer")
         axes.set_ylabel("score in training")
-        axes.legend(fontsize=8)
+        _legend(figure, axes)
         return figure
+
+
+def lines_of(results: Results, family: str) -> dict[str, dict[str, Any]]:
+    """How the line of each algorithm of a family looks, the same in all figures."""
+    names = [name for name in results.algorithms() if results.family(name) == family]
+    looks = [{"color": colour, "linestyle": style} for style in ("-", "--", ":") for colour in OF_LINES]
+    return dict(zip(names, looks))
+
+
+def _legend(figure: Figure, axes: Any) -> None:
+    """Below the figure, where it hides nothing."""
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8)
 
 
 def _trained(results: Results, task: str, family: str) -> list[str]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.bench import figures, tables
-from agents.bench.results import Results
+from agents.bench.results import Results, label
+from agents.bench.statistics import interval
 from agents.runs import clock
 from reward_models.files import replacing
 from reward_models.report import Report
@@ -21,6 +22,9 @@ METHOD = (
     "each answers the same held-out prompts once, sampled at temperature 1 from the whole vocabulary; algorithms that learn "
     "values take their best token. Settings were chosen with other seeds than those shown. Baselines learn nothing: random "
     "tokens; the start, from which all language models here begin; the best of n of its answers, an unbiased estimate."
+)
+COLOURS = (
+    "95 % intervals. Blue: a language model learns; orange: stock algorithms on token features; grey: no RL."
 )
 
 
@@ -51,10 +55,17 @@ class Board:
         self.page = Report("Leaderboard", subtitle)
         self.lines = ["# Leaderboard", "", subtitle + ".", ""]
         self.text(METHOD)
+        self.page.facts(dict(self.best(tier) for tier in results.tiers if results.complete(tier)))
         if results.failed:
             self.warning(
                 f"{len(results.failed)} runs failed and are in no table: {'; '.join(results.failed)}."
             )
+
+    def best(self, tier: str) -> tuple[str, tuple[str, str]]:
+        """The best algorithm of a tier, its IQM and interval."""
+        name = self.results.complete(tier)[0]
+        found = interval(self.results.matrix(tier, name))
+        return f"Best on {tier}", (label(name), f"normalised IQM {tables.shown(found)}")
 
     def tier(self, tier: str) -> None:
         """Its tasks together, then one by one."""
@@ -78,13 +89,13 @@ class Board:
             self.figure(
                 figures.tier_intervals(results, tier),
                 f"{tier}-intervals",
-                "All tasks of the tier, 95 % intervals.",
+                COLOURS,
             )
             if any(results.family(name) != "baseline" for name in names):
                 caption = "Performance profiles: further up and to the right is better. Bands: 95 %."
                 self.figure(figures.tier_profiles(results, tier), f"{tier}-profiles", caption)
             if len(names) > 1:
-                caption = "Probability of improvement. Right of the dashed line is better."
+                caption = "Probability of improvement, 95 % intervals. Right of the dashed line is better."
                 self.figure(figures.tier_improvement(results, tier), f"{tier}-improvement", caption)
                 self.table(tables.improvement_table(results, tier))
         for task in results.tasks(tier):
@@ -106,7 +117,9 @@ class Board:
             self.figure(
                 figures.curves(results, task, family), f"{task}-{family}", caption, also_markdown=False
             )
-        caption = "A line for each seed: what the KL bought. Diamonds: best-of-n, whose KL is known."
+        caption = (
+            "A line for each seed: what the KL bought. Diamonds: best-of-n, at the KL that it has in theory."
+        )
         self.figure(figures.score_against_kl(results, task), f"{task}-kl", caption, also_markdown=False)
 
     def setup(self) -> None:

@@ -113,21 +113,21 @@ def at_kl(runs: Sequence[Result], target: float) -> str:
 
 
 def improvement_table(results: Results, tier: str) -> Table:
-    """Probability of improvement of each algorithm (row) over each other (column)."""
+    """Probability of improvement of each algorithm (row) over each other (column, by its number)."""
     names = results.complete(tier)
     rows = []
-    for row in names:
+    for number, row in enumerate(names, 1):
         x = results.matrix(tier, row)
         cells = [
             "" if row == column else _short(improvement_interval(x, results.matrix(tier, column), n=200))
             for column in names
         ]
-        rows.append([label(row), *cells])
+        rows.append([f"{number}. {label(row)}", *cells])
     return Table(
-        ["Better than", *map(label, names)],
+        ["Better than number", *(str(number) for number in range(1, len(names) + 1))],
         rows,
-        "Probability that a run of the row scores higher than one of the column on the same task. A star: the 95 % interval "
-        "leaves out one half.",
+        "Probability that a run of the row scores higher than one of the column on the same task, ties counted half. A star: "
+        "the 95 % interval leaves out one half.",
     )
 
 
