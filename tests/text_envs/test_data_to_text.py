@@ -46,7 +46,7 @@ def test_a_flawed_text_is_caught(place, seed):
     meaning = grammar.meaning(place)
     assert facts(meaning, written(place, "one_missing", seed)) == (len(place) - 1, 0)
     assert facts(meaning, written(place, "most_missing", seed)) == (2, 0)  # the name and one slot
-    assert facts(meaning, written(place, "one_wrong", seed)) == (len(place) - 1, 1)
+    assert facts(meaning, written(place, "two_wrong", seed)) == (len(place) - 2, 2)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from reward_models import Completion
+from reward_models import Completion, RewardError
 from text_envs import PromptError
 
 TASKS = {
@@ -139,6 +139,18 @@ def test_a_user_s_file_takes_the_place_of_the_grammar(name, tmp_path):
         _, reward, terminated, _, info = train.step(token)
     assert terminated and info["completion"].response == rows[0]["response"]
     assert reward > 0.3
+
+
+@pytest.mark.parametrize(
+    "name, column", [("KeywordSentence", "keywords"), ("DataToText", "meaning"), ("Simplify", "text")]
+)
+def test_a_judge_names_the_column_that_it_misses(name, column):
+    row = {**module(name).demonstrations("train", 1)[0]}
+    del row[column]
+    with pytest.raises(
+        RewardError, match=f"Judge needs the column '{column}', and it is missing .* Give every prompt"
+    ):
+        module(name).judge()([completion(row)])
 
 
 @everyone

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from reward_models import Completion
+from reward_models.completion import column_of
 from reward_models.coverage import invented, slot_coverage, slots, values_of
 from text_envs.env import TextGenerationEnv
 from text_envs.tasks import lodging_grammar as grammar
@@ -60,8 +61,12 @@ class SlotJudge(Judge):
     weights = {"coverage": 0.40, "faithful": 0.40, "concise": 0.15, "ends_properly": 0.05}  # noqa: RUF012
 
     def components(self, completion: Completion) -> dict[str, float]:
-        """The four components and ``fluent``, each 0 to 1. Needs the column ``meaning``, the meaning representation."""
-        text, meaning = completion.response, completion.columns["meaning"]
+        """The four components and ``fluent``, each 0 to 1.
+
+        Raises:
+            RewardError: without the column ``meaning``, the meaning representation.
+        """
+        text, meaning = completion.response, column_of(completion, "meaning", "SlotJudge")
         right, wrong = self.facts(meaning, text)
         total = len(slots(meaning))
         return {

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from reward_models import Completion
+from reward_models.completion import column_of
 from reward_models.coverage import concept_coverage
 from text_envs.env import TextGenerationEnv
 from text_envs.tasks import keyword_grammar as grammar
@@ -53,11 +54,15 @@ class KeywordJudge(Judge):
     weights = {"coverage": 0.70, "one_sentence": 0.10, "concise": 0.10, "ends_properly": 0.10}  # noqa: RUF012
 
     def components(self, completion: Completion) -> dict[str, float]:
-        """The four components and ``fluent``, each 0 to 1. Needs the column ``keywords``, words with spaces between."""
-        text = completion.response
+        """The four components and ``fluent``, each 0 to 1.
+
+        Raises:
+            RewardError: without the column ``keywords``, words with spaces between.
+        """
+        text, keywords = completion.response, column_of(completion, "keywords", "KeywordJudge")
         words = word_count(text)
         return {
-            "coverage": concept_coverage(completion.columns["keywords"], text) ** 2,
+            "coverage": concept_coverage(keywords, text) ** 2,
             "one_sentence": float(len(split_sentences(text.strip())) == 1),
             "concise": min(ramp(words, 24, 14), ramp(words, 1, 4)),
             "ends_properly": ended(completion),
@@ -135,10 +140,10 @@ class KeywordSentenceEnv(TextGenerationEnv):
     sentence rambles, there are two, or but a list of words.
 
     ## Action Space
-    ``Discrete(640)``: the next token of a byte-level BPE trained in memory. With a file: ``Discrete(2048)``, or less.
+    ``Discrete(V)``: the next token of a byte-level BPE trained in memory, V at most 640; with a file at most 2,048.
 
     ## Observation Space
-    As `TextGenerationEnv`, with L = 24 + ``max_new_tokens``; with a file, or another tokenizer: as long as the prompts are.
+    As `TextGenerationEnv`, with L = 20 + ``max_new_tokens``; with a file, or another tokenizer: as long as the prompts are.
 
     ## Rewards
     The gold score of the response, 0 to 1: see `KeywordJudge`. The optimum is 1.

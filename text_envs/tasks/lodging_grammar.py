@@ -56,7 +56,7 @@ QUALITIES: Mapping[str, float] = {
     "good": 0.10,
     "one_missing": 0.20,
     "most_missing": 0.15,
-    "one_wrong": 0.20,
+    "two_wrong": 0.20,
     "one_invented": 0.12,
     "wrong_name": 0.15,
     "rambling": 0.08,
@@ -96,8 +96,9 @@ def spoilt(rng: np.random.Generator, place: Place, quality: str) -> dict[str, st
     elif quality == "most_missing":
         for slot in slots[1:]:
             del told[slot]
-    elif quality == "one_wrong":
-        told[slots[0]] = choose(rng, [value for value in SAID[slots[0]] if value != place[slots[0]]])
+    elif quality == "two_wrong":
+        for slot in slots[:2]:
+            told[slot] = choose(rng, [value for value in SAID[slot] if value != place[slot]])
     elif quality == "one_invented":
         slot = choose(rng, [slot for slot in SLOTS if slot not in place] or slots)
         told[slot] = choose(rng, tuple(SAID[slot]))

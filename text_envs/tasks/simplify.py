@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from reward_models import Completion
+from reward_models.completion import column_of, references_of
 from reward_models.lexical import rouge_l
 from text_envs.env import TextGenerationEnv
 from text_envs.tasks import plain_grammar as grammar
@@ -45,10 +46,16 @@ class PlainJudge(Judge):
     weights = {"overlap": 0.90, "ends_properly": 0.10}  # noqa: RUF012
 
     def components(self, completion: Completion) -> dict[str, float]:
-        """The two components and ``shorter``, each 0 to 1. Needs the columns ``text`` and ``references``."""
-        response, references = completion.response, completion.columns["references"]
+        """The two components and ``shorter``, each 0 to 1.
+
+        Raises:
+            RewardError: without the columns ``text`` and ``references``.
+        """
+        response = completion.response
+        references = references_of(completion, "references", "PlainJudge")
+        text = column_of(completion, "text", "PlainJudge")
         words, enough = word_count(response), max(map(word_count, references)) + 2
-        most = max(word_count(completion.columns["text"]), enough + 1)
+        most = max(word_count(text), enough + 1)
         return {
             "overlap": max(rouge_l(response, reference) for reference in references) ** 2,
             "ends_properly": ended(completion),
