@@ -56,6 +56,8 @@ for _name, _module, _class in (
     ("Sentiment", "text_envs.tasks.sentiment", "SentimentEnv"),
     ("IMDBContinuation", "text_envs.tasks.imdb_continuation", "IMDBContinuationEnv"),
     ("TLDR", "text_envs.tasks.tldr", "TLDREnv"),
+    ("Arithmetic", "text_envs.tasks.arithmetic", "ArithmeticEnv"),
+    ("JSONRecord", "text_envs.tasks.json_record", "JSONRecordEnv"),
     ("Bandit", "text_envs.tasks.bandit", "BanditEnv"),
     ("CountLetter", "text_envs.tasks.count_letter", "CountLetterEnv"),
     ("Copy", "text_envs.tasks.copy", "CopyEnv"),

@@ -2,6 +2,8 @@
 
 # ruff: noqa: RUF012 (class attributes are arguments, read only)
 
+from importlib.util import find_spec
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -40,6 +42,23 @@ class TestIncreasingNumbers(EnvContract):
 
 class TestDateSentences(EnvContract):
     env_id = "text_envs/DateSentences-v0"
+
+
+class TestArithmetic(EnvContract):
+    env_id = "text_envs/Arithmetic-v0"
+    kwargs = {"split": "held_out", "chain": True, "partial_credit": True}
+    steps = 90
+
+
+class TestJSONRecord(EnvContract):
+    env_id = "text_envs/JSONRecord-v0"
+    kwargs = {"split": "held_out"}
+
+
+@pytest.mark.skipif(find_spec("xgrammar") is None, reason="needs the extra [grammar]")
+class TestMaskedJSONRecord(EnvContract):
+    env_id = "text_envs/JSONRecord-v0"
+    kwargs = {"split": "held_out", "masked": True}
 
 
 class TestSupportReply(EnvContract):
