@@ -58,6 +58,7 @@ for _name, _module, _class in (
     ("TLDR", "text_envs.tasks.tldr", "TLDREnv"),
     ("Arithmetic", "text_envs.tasks.arithmetic", "ArithmeticEnv"),
     ("JSONRecord", "text_envs.tasks.json_record", "JSONRecordEnv"),
+    ("ReasoningGym", "text_envs.tasks.reasoning_gym", "ReasoningGymEnv"),
     ("Bandit", "text_envs.tasks.bandit", "BanditEnv"),
     ("CountLetter", "text_envs.tasks.count_letter", "CountLetterEnv"),
     ("Copy", "text_envs.tasks.copy", "CopyEnv"),

@@ -61,6 +61,12 @@ class TestMaskedJSONRecord(EnvContract):
     kwargs = {"split": "held_out", "masked": True}
 
 
+@pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="needs the extra [tasks]")
+class TestReasoningGym(EnvContract):
+    env_id = "text_envs/ReasoningGym-v0"
+    kwargs = {"dataset": "leg_counting", "size": 20, "config": {"max_animals": 4}, "max_new_tokens": 8}
+
+
 class TestSupportReply(EnvContract):
     env_id = "text_envs/SupportReply-v0"
     kwargs = {"split": "held_out"}  # fewer prompts to encode, many times over
