@@ -17,6 +17,7 @@ STABLE_BASELINES3 = ("PPO", "A2C", "DQN")
 CONTRIB = ("TRPO", "MaskablePPO", "RecurrentPPO", "QRDQN")
 # No RL: on every table. "start" is the model that all text algorithms start from.
 BASELINES = ("random", "start", "best_of_4", "best_of_16")
+N_ENVS = 16  # of a stock algorithm, where nothing else is said
 POLICIES = {"RecurrentPPO": "MultiInputLstmPolicy"}
 
 
@@ -90,7 +91,7 @@ def make_model(target: str, arguments: dict[str, Any], env: Any, start: Any, see
 
     Args:
         target: "module:attr" of a class with Stable-Baselines3's interface.
-        arguments: of its constructor. `n_envs` is how many sub-environments there are; `policy` is "CausalLMPolicy" for text
+        arguments: of its constructor. Stock algorithms take `n_envs` too, side by side; `policy` is "CausalLMPolicy" for text
             algorithms and "MultiInputPolicy" with `TokenFeatures` for others, unless it is given.
         env: a text environment; this function vectorizes it.
         start: the language model that text algorithms start from; None: the small random one.
@@ -102,20 +103,19 @@ def make_model(target: str, arguments: dict[str, Any], env: Any, start: Any, see
 
     from agents.envs import as_vec_env
     from agents.features import TokenFeatures
+    from agents.on_policy import OnPolicyTextAlgorithm
 
     cls, arguments = load_class(target), dict(arguments)
-    name = target.rpartition(":")[2]
-    n_envs = arguments.pop("n_envs", 16)
     given = dict(arguments.pop("policy_kwargs", {}))
-    if family_of(name if name in known() else target) == "text":
+    if issubclass(cls, OnPolicyTextAlgorithm):
         policy = arguments.pop("policy", "CausalLMPolicy")
         given = {} if start is None else {"model": start} | given
-        vec_env, arguments = env, {"n_envs": n_envs, **arguments}
+        vec_env = env
     else:
-        policy = arguments.pop("policy", POLICIES.get(name, "MultiInputPolicy"))
+        policy = arguments.pop("policy", _policy_of(cls))
         if policy.startswith("MultiInput"):
             given = {"features_extractor_class": TokenFeatures} | given
-        vec_env = VecMonitor(as_vec_env(env, n_envs))
+        vec_env = VecMonitor(as_vec_env(env, arguments.pop("n_envs", N_ENVS)))
     try:
         return cls(policy, vec_env, seed=seed, device=device, policy_kwargs=given, **arguments)
     except TypeError as error:
@@ -123,3 +123,9 @@ def make_model(target: str, arguments: dict[str, Any], env: Any, start: Any, see
             f"{target} cannot be made with {arguments}: {error}. Mend `arguments` in the suite; a class of your own takes "
             "policy, env, seed, device and policy_kwargs as Stable-Baselines3's do."
         ) from error
+
+
+def _policy_of(cls: type) -> str:
+    """The policy of a stock algorithm, or of a subclass of one."""
+    names = [base.__name__ for base in cls.__mro__]
+    return next((POLICIES[name] for name in names if name in POLICIES), "MultiInputPolicy")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +25,7 @@ def run(options: Namespace, config: str) -> int:
     check_extra()
     from agents.bench.suite import load_suite
     from agents.commands import usable_device
+    from agents.runs import clock
 
     device, folder = usable_device(options.device), Path(options.out)
     suite = load_suite(options.suite)
@@ -35,15 +38,13 @@ def run(options: Namespace, config: str) -> int:
     say(f"{len(runs)} runs, {len(runs) - len(todo)} of them done already; results in {folder}")
     failures, done, started = [], 0, time.perf_counter()
     try:
-        prepare(todo, folder, options)
-        for outcome in in_parallel(todo, folder, options, device):
-            done += 1
-            failures += [outcome] if outcome.error else []
-            said = f"failed: {outcome.error}" if outcome.error else f"score {outcome.score:.3f}"
-            clock = (time.perf_counter() - started) / done * (len(todo) - done)
-            say(
-                f"[{done}/{len(todo)}] {outcome.run}: {said}  ({outcome.seconds:.1f} s; {clock / 60:.1f} min to go)"
-            )
+        with sigterm_as_ctrl_c():
+            prepare(todo, folder, options)
+            for outcome in in_parallel(todo, folder, options, device):
+                done += 1
+                failures += [outcome] if outcome.error else []
+                left = (time.perf_counter() - started) / done * (len(todo) - done)
+                say(f"[{done}/{len(todo)}] {in_words(outcome)}; {clock(left)} to go")
     except KeyboardInterrupt:
         say(f"interrupted: {done} of {len(todo)} runs were done and are kept; the same command goes on.")
         return 130
@@ -166,6 +167,22 @@ def parallel(options: Namespace, **more: Any) -> Any:
         )
     chosen = {} if options.backend is None else {"backend": options.backend}
     return Parallel(n_jobs=options.workers, batch_size=1, pre_dispatch="n_jobs", **chosen, **more)
+
+
+def in_words(outcome: Any) -> str:
+    """How a run ended."""
+    ended = f"failed: {outcome.error}" if outcome.error else f"score {outcome.score:.3f}"
+    return f"{outcome.run}: {ended}, {outcome.seconds:.1f} s"
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does: else the workers would go on by themselves."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def write_settings(folder: Path, runs: Sequence[Any]) -> None:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 METHOD = (
     "All algorithms of a task generate the same number of tokens in training; a rollout that has begun is finished. Then "
     "each answers the same held-out prompts once, sampled at temperature 1 from the whole vocabulary; algorithms that learn "
-    "values take their best token. Settings were chosen with other seeds than those shown. Baselines learn nothing: random "
-    "tokens; the start, from which all language models here begin; the best of n of its answers, an unbiased estimate."
+    "values take their best token. Settings were chosen with other seeds than those shown. Baselines learn nothing by "
+    "reward: random tokens; the start, the model from which all language models begin (fine-tuned on demonstrations where "
+    "the task has some, else small and random); the best of n of its answers, an unbiased estimate."
 )
 COLOURS = (
     "95 % intervals. Blue: a language model learns; orange: stock algorithms on token features; grey: no RL."
@@ -56,6 +57,9 @@ class Board:
         self.lines = ["# Leaderboard", "", subtitle + ".", ""]
         self.text(METHOD)
         self.page.facts(dict(self.best(tier) for tier in results.tiers if results.complete(tier)))
+        seeds = {(run.task, run.algorithm): len(results.of(run.task, run.algorithm)) for run in results.runs}
+        if min(seeds.values()) < 3:
+            self.warning("Of some algorithms there are fewer than three runs: their intervals say little.")
         if results.failed:
             self.warning(
                 f"{len(results.failed)} runs failed and are in no table: {'; '.join(results.failed)}."

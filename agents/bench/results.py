@@ -16,7 +16,7 @@ from agents.bench.statistics import normalised
 
 LABELS = {
     "random": "random tokens",
-    "start": "start (SFT, no RL)",
+    "start": "start (no RL)",
     "best_of_4": "best of 4 (no RL)",
     "best_of_16": "best of 16 (no RL)",
 }

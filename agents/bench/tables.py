@@ -138,7 +138,10 @@ def base_of(names: Sequence[str]) -> str:
 
 def shown(estimate: Estimate) -> str:
     """0.71 (0.65 to 0.78)."""
-    return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+    value, low, high = (
+        f"{round(number, 2) + 0.0:.2f}" for number in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} ({low} to {high})"
 
 
 def _short(estimate: Estimate) -> str:

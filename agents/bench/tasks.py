@@ -26,7 +26,9 @@ TINY = dict(
     model_type="llama", hidden_size=128, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4,
     initializer_range=0.08, tie_word_embeddings=True, bos_token_id=None,
 )  # fmt: skip
-SFT = dict(demonstrations=20_000, max_steps=1200, batch_size=16, learning_rate=3e-3, warmup_steps=60)
+SFT = dict(
+    demonstrations=25_600, max_steps=800, batch_size=32, learning_rate=2e-3, lr_schedule="cosine", warmup_steps=60,
+)  # fmt: skip
 
 
 def make_env(run: Run, split: str, training: bool = False) -> TextGenerationEnv:
