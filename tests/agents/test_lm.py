@@ -23,7 +23,7 @@ def small_gpt2(**settings):
 def test_auto_is_bfloat16_where_a_cpu_is_fast_at_it_and_the_model_is_wide_enough(
     monkeypatch, hidden_size, in_hardware, dtype
 ):
-    monkeypatch.setattr(module, "has_fast_bfloat16", lambda: in_hardware)
+    monkeypatch.setattr(module, "has_fast_bfloat16", lambda device_type: in_hardware)
     compute_dtype.cache_clear()
     assert compute_dtype("auto", "cpu", hidden_size) == dtype
     compute_dtype.cache_clear()
