@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -57,7 +57,7 @@ class Person:
     job: str
 
     def fields(self) -> dict[str, Any]:
-        return dict(zip(FIELDS, astuple(self)))
+        return {name: getattr(self, name) for name in FIELDS}
 
 
 # -- the judge
