@@ -54,9 +54,7 @@ def run(options: Namespace, config: str) -> int:
         )
         say(failures[0].trace)
         return 1
-    say(
-        f"done in {(time.perf_counter() - started) / 60:.1f} min. `rlhf bench report {folder}` makes the tables."
-    )
+    say(f"done in {clock(time.perf_counter() - started)}. `rlhf bench report {folder}` makes the tables.")
     return 0
 
 

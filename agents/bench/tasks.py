@@ -22,11 +22,11 @@ from text_envs.task import TextTask
 STARTS = "starts"  # in the folder of results: models that were fine-tuned for it
 DRAWN_WITH = 0  # the seed of the held-out prompts: the same for every run
 # A language model for a task that has none: a Llama of 3 layers of 128, 0.6 M parameters at 500 tokens.
-TINY = dict(
+TINY: dict[str, Any] = dict(
     model_type="llama", hidden_size=128, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4,
     initializer_range=0.08, tie_word_embeddings=True, bos_token_id=None,
 )  # fmt: skip
-SFT = dict(
+SFT: dict[str, Any] = dict(
     demonstrations=25_600, max_steps=800, batch_size=32, learning_rate=2e-3, lr_schedule="cosine", warmup_steps=60,
 )  # fmt: skip
 

@@ -43,5 +43,10 @@ class ShoutEnv(TextGenerationEnv):
         )
 
 
+def demonstrations(split: str, n: int, seed: int):
+    """To answer "a" is right."""
+    return [{"prompt": "b", "response": "a"}] * n
+
+
 if "own/Shout-v0" not in gym.registry:
     gym.register("own/Shout-v0", entry_point="tests.agents.bench.own:ShoutEnv")

@@ -27,7 +27,13 @@ SUITE = {
             "algorithms": ["TextPPO", "PPO", "DQN", "MaskablePPO", "RecurrentPPO"],
         },
     },
-    "other": {"tier": "own", "budget": 8, "seeds": 1, "algorithms": ["TextPPO"]},
+    "other": {
+        "tier": "own", "budget": 8, "seeds": 1, "algorithms": ["TextPPO"],
+        "sft": {
+            "max_steps": 30, "learning_rate": 0.02, "warmup_steps": 0, "batch_size": 4, "demonstrations": 8,
+            "model": {"num_hidden_layers": 1},
+        },
+    },
 }  # fmt: skip
 
 
@@ -115,6 +121,17 @@ def test_algorithms_and_environments_from_outside(bench, tmp_path):
     )
     assert stock[2]["kl"] is None and len(text[2]["kl"]) == 6
     assert stock[0]["settings"]["arguments"] == SUITE["arguments"]["stock"]
+    assert (tmp_path / "out" / "starts" / folder / "config.json").is_file()
+
+
+def test_a_task_with_demonstrations_and_no_model_starts_from_one_that_learned_them(bench, tmp_path):
+    assert bench("--algorithms", "TextPPO", "--tasks", f"{OWN}:own/Shout-v0") == 0
+    random, start, text = (
+        np.mean(read_run(path)[2]["scores"])
+        for name in ("random", "start", "TextPPO")
+        for path in (tmp_path / "out" / "runs").glob(f"*/{name}/1000.jsonl")
+    )
+    assert start == text == 1.0 > random
 
 
 def test_a_run_that_fails_ends_no_other(bench, tmp_path, capfd):
