@@ -57,6 +57,10 @@ class Board:
         self.lines = ["# Leaderboard", "", subtitle + ".", ""]
         self.text(METHOD)
         self.page.facts(dict(self.best(tier) for tier in results.tiers if results.complete(tier)))
+        if any(run.head["settings"].get("tuning") for run in results.runs):
+            self.warning(
+                "Made with --tuning: other seeds, training prompts. For choosing settings, not for comparing."
+            )
         seeds = {(run.task, run.algorithm): len(results.of(run.task, run.algorithm)) for run in results.runs}
         if min(seeds.values()) < 3:
             self.warning("Of some algorithms there are fewer than three runs: their intervals say little.")

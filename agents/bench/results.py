@@ -75,7 +75,7 @@ class Results:
 
     @classmethod
     def read(cls, folder: Path) -> Results:
-        """The finished runs of a folder.
+        """The finished runs of a folder; those for tuning only where there are no others.
 
         Raises:
             ValueError: there are none, or a file is damaged.
@@ -83,11 +83,12 @@ class Results:
         runs = [Result(*read_run(path)) for path in sorted((folder / "runs").glob("*/*/*.jsonl"))]
         if not runs:
             raise ValueError(f"There are no runs in {folder}: give the --out of `rlhf bench run`.")
+        tested = [run for run in runs if not run.head["settings"].get("tuning")]
         failed = [
             f"{path.parents[1].name}, {path.parent.name}, seed {path.stem}"
             for path in sorted((folder / "runs").glob("*/*/*.error"))
         ]
-        return cls(runs, failed)
+        return cls(tested or runs, failed)
 
     @property
     def tiers(self) -> list[str]:

@@ -117,6 +117,19 @@ def test_the_page_and_the_leaderboard_hold_all_tables(folder):
         assert (folder / "figures" / name).read_text().startswith("<?xml")
 
 
+def test_tuning_is_shown_apart(folder):
+    shown = Results.read(folder).tasks()
+    tuned = result("Tuned", "start", 0, 0.0, kl=0.0)
+    tuned.head["settings"]["tuning"] = True
+    path = folder / "runs" / "Tuned" / "start" / "0.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("\n".join(map(json.dumps, [tuned.head, tuned.final])))
+    assert Results.read(folder).tasks() == shown == ["Copy", "Sort"]
+    shutil.rmtree(folder / "runs" / "Copy")
+    shutil.rmtree(folder / "runs" / "Sort")
+    assert "Made with --tuning" in write_report(folder)[1].read_text()
+
+
 def test_the_same_runs_give_the_same_files(folder):
     shutil.rmtree(folder / "runs" / "Sort")  # one task is enough
     before = [path.read_bytes() for path in write_report(folder)]
