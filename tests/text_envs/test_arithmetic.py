@@ -118,7 +118,7 @@ def test_demonstrations_are_of_mixed_quality_and_fixed_by_their_seed():
 
 def test_each_digit_is_a_token_and_everything_fits():
     assert tokenizer().tokenize("17 + 48") == ["1", "7", *tokenizer().tokenize(" +"), "Ġ", "4", "8"]
-    for kwargs in ({}, {"chain": True}, {"digits": (3, 5), "chain": True}):
+    for kwargs in ({}, {"chain": False}, {"digits": (3, 5), "chain": True}):
         env = gym.make("text_envs/Arithmetic-v0", **kwargs).unwrapped
         rows = demonstrations(n=500, **kwargs)
         asked, answered = (

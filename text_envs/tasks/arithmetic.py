@@ -111,7 +111,7 @@ def demonstrations(
     n: int = 10_000,
     seed: int = 0,
     digits: Sequence[int] = (1, 2),
-    chain: bool = False,
+    chain: bool = True,
     file: File | None = None,
 ) -> list[dict[str, Any]]:
     """``n`` prompts of a split, drawn with replacement, with answers of mixed quality (`QUALITY_SHARES`); those of a file,
@@ -220,14 +220,14 @@ class ArithmeticEnv(TextGenerationEnv):
     """Add two numbers; or answer the questions of a file by a number.
 
     ## Description
-    The answer is verified, not judged. The prompt is ``17 + 48 =`` and the response `` 65``, or, with its working
-    before it, `` 7+8=15, 1+4+1=6 #### 65``. `demonstrations` are of mixed quality: some forget to carry, some slip.
+    The answer is verified, not judged. The prompt is ``17 + 48 =`` and the response `` 7+8=15, 1+4+1=6 #### 65``, the
+    working and then the answer, or `` 65`` alone. `demonstrations` are of mixed quality: some forget to carry, some slip.
 
     ## Action Space
     ``Discrete(264)``: the next token of a byte-level BPE trained in memory, for which each digit is a token.
 
     ## Observation Space
-    As `TextGenerationEnv`; with L = 19 for the default sums, 41 with ``chain``.
+    As `TextGenerationEnv`; with L = 41 for the default sums, 17 without ``chain``.
 
     ## Rewards
     1 for the exact number, else 0, or what ``partial_credit`` gives: see `AnswerJudge`. The optimum is 1.
@@ -241,7 +241,7 @@ class ArithmeticEnv(TextGenerationEnv):
     ## Arguments
     * ``split="train"``: 4,000 sums, or as many as there are; or ``"held_out"``: 1,000 others, of other pairs of numbers.
     * ``digits=(1, 2)``: the least and the most digits of a number.
-    * ``chain=False``: room for the working. Whether a policy writes it is learned from ``demonstrations(chain=True)``.
+    * ``chain=True``: room for the working. Without it, give `demonstrations` the same. A policy may always leave it out.
     * ``partial_credit=False``: whether a wrong number is worth something for its right digits.
     * ``file=None``: a ``.jsonl[.gz]`` of GSM8K's shape instead of sums, ``{"question": ..., "answer": "... #### 42"}``; also
       ``prompt`` and ``response``. It is split by question, one in five held out. Give a ``tokenizer`` that suits it; the
@@ -257,7 +257,7 @@ class ArithmeticEnv(TextGenerationEnv):
         self,
         split: str = "train",
         digits: Sequence[int] = (1, 2),
-        chain: bool = False,
+        chain: bool = True,
         partial_credit: bool = False,
         file: File | None = None,
         **kwargs: Any,
