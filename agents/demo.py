@@ -20,7 +20,7 @@ from transformers import AutoConfig
 from agents.callbacks import visible
 from agents.commands import set_up
 from agents.loop_command import stopped
-from agents.loop_report import Policy, policies_of
+from agents.loop_files import Policy, policies_of
 from agents.rlhf import Loop
 from agents.runs import clock
 from agents.settings import (

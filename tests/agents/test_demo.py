@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from agents import cli, demo
 from agents.demo import bash_quoted, score_table, settings_of, show_replies
-from agents.loop_report import Policy, policies_of
+from agents.loop_files import Policy, policies_of
 from text_envs.tasks import support_reply
 
 

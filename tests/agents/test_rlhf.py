@@ -65,8 +65,8 @@ def test_no_held_out_prompt_is_trained_on(run):
 
 
 def test_a_finished_run_is_read_and_not_run_again(run, inputs, monkeypatch):
-    monkeypatch.setattr("agents.rlhf.fine_tune", None)
-    monkeypatch.setattr("agents.rlhf.improve", None)
+    monkeypatch.setattr("agents.loop_stages.fine_tune", None)
+    monkeypatch.setattr("agents.loop_stages.improve", None)
     before = json.loads((run / "result.json").read_text())
     assert Loop(None, run).run() == before  # as config.yaml says
 
@@ -91,18 +91,18 @@ def test_a_stage_can_be_run_again_with_all_after_it(inputs, tmp_path):
 @pytest.mark.parametrize("at", ["fine_tune", "answer", "learn_reward", "improve", "evaluate"])
 def test_a_run_stopped_in_any_stage_goes_on_to_the_same_end(run, inputs, tmp_path, monkeypatch, at):
     """SIGTERM in the middle of a stage; the second call finishes with the weights of the run that was never stopped."""
-    import agents.rlhf
+    import agents.loop_stages
 
-    real = getattr(agents.rlhf, at)
+    real = getattr(agents.loop_stages, at)
 
     def stopped_there(*args, **kwargs):
         signal.raise_signal(signal.SIGTERM)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(agents.rlhf, at, stopped_there)
+    monkeypatch.setattr(agents.loop_stages, at, stopped_there)
     with pytest.raises(Stopped):
         Loop(small_settings(inputs), tmp_path).run()
-    monkeypatch.setattr(agents.rlhf, at, real)
+    monkeypatch.setattr(agents.loop_stages, at, real)
     Loop(small_settings(inputs), tmp_path).run()
     for folder in ("round-1/ppo/policy", "round-1/reward/member-0"):
         assert fingerprint(tmp_path / folder, True) == fingerprint(run / folder, True)
