@@ -1,0 +1,115 @@
+"""RL with and without supervised fine-tuning before it: where all answers to a prompt score alike, no gradient comes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+
+import text_envs  # noqa: F401  registers the ids
+from agents import TextRLOO
+from agents.bench.statistics import on_grid
+from agents.sft import finetune
+from benchmarks.science.claims import Claim, by_seed, compared, last, mean_of
+from benchmarks.science.training import learn
+from reward_models.report import PALETTE, new_figure
+from text_envs.tasks import support_reply
+
+TITLE = "Without fine-tuning first, RL on text has nothing to learn from"
+PAPER = 'Razin et al. 2024, "Vanishing Gradients in Reinforcement Finetuning of Language Models", sections 3 and 4'
+STARTS = {"no fine-tuning": 0, "60 steps": 60, "150 steps": 150, "fully fine-tuned": None}
+
+
+def conditions(quick: bool) -> list[dict[str, Any]]:
+    """Random weights, two lengths of fine-tuning, and the model that comes with the task."""
+    return [
+        {"condition": name, "steps": steps and (2 if quick else steps), "tokens": 1000 if quick else 10_000}
+        for name, steps in STARTS.items()
+    ]
+
+
+def perform(settings: dict[str, Any], cache: Path) -> dict[str, Any]:
+    """The curve of RLOO on SupportReply with the gold judge: no whitening hides how small a gradient is."""
+    model = TextRLOO(
+        "CausalLMPolicy", gym.make("text_envs/SupportReply-v0"), n_episodes=64, batch_size=16, n_epochs=1,
+        samples_per_prompt=8, learning_rate=5e-4, kl_coef=0.02, missing_eos_penalty=0.0, seed=settings["seed"], device="cpu",
+        policy_kwargs={"model": start(settings["steps"], settings["seed"])},
+    )  # fmt: skip
+    return {"curve": learn(model, settings["tokens"])}
+
+
+def start(steps: int | None, seed: int) -> Any:
+    """The language model after so many steps on the task's demonstrations; None: the one that comes with the task."""
+    if steps is None:
+        return str(support_reply.FOLDER)
+    config = json.loads((support_reply.FOLDER / "config.json").read_text())
+    if steps == 0:
+        return config
+    torch.manual_seed(seed)
+    demonstrations = support_reply.demonstrations("train", 32 * steps, seed)
+    return finetune(
+        config, demonstrations, support_reply.FOLDER, max_steps=steps, batch_size=32, learning_rate=2e-3, warmup_steps=10,
+        seed=seed, device="cpu", progress=None,
+    ).model  # fmt: skip
+
+
+def values(runs: list[dict[str, Any]], name: str, key: str, at: str) -> dict[int, float]:
+    """A quantity at the "first" update, the "last" quarter of them, or what was gained between, by seed."""
+    curves = {seed: result["curve"][key] for seed, result in by_seed(runs, name).items()}
+    of = {"first": lambda c: c[0], "last": last, "gain": lambda c: last(c) - c[0]}[at]
+    return {seed: of(curve) for seed, curve in curves.items()}
+
+
+def claims(runs: list[dict[str, Any]]) -> list[Claim]:
+    """Small variance, small gradient; little gain; fine-tuning mends it."""
+    without, full = "no fine-tuning", "fully fine-tuned"
+    made = [
+        compared(
+            f"Fine-tuning {what}.",
+            measured,
+            values(runs, full, key, at),
+            values(runs, without, key, at),
+        )
+        for what, measured, key, at in (
+            ("lets the scores of one prompt's answers differ", "their standard deviation at the start", "std", "first"),
+            ("makes the expected gradient larger", "the gradient's norm in the first update", "gradient", "first"),
+            ("lets RL gain more", "the gain in score", "score", "gain"),
+        )
+    ]  # fmt: skip
+    made += [
+        compared(
+            f"Already {name} of fine-tuning let RL gain more than none.",
+            "the gain in score",
+            values(runs, name, "score", "gain"),
+            values(runs, without, "score", "gain"),
+        )
+        for name in list(STARTS)[1:-1]
+    ]
+    return made
+
+
+def figure(runs: list[dict[str, Any]]) -> Any:
+    """Learning curves, and the first gradient against the deviation of scores."""
+    with new_figure(9.0, 3.8, columns=2) as (made, (left, right)):
+        for name, colour in zip(STARTS, PALETTE):
+            curves = [r["curve"] for r in by_seed(runs, name).values()]
+            for curve in curves:
+                left.plot(curve["tokens"], curve["score"], color=colour, alpha=0.25, linewidth=0.8)
+            if not curves:
+                continue
+            grid, lines = on_grid([c["tokens"] for c in curves], [c["score"] for c in curves])
+            end = mean_of([last(c["score"]) for c in curves])
+            left.plot(grid, lines.mean(0), color=colour, label=f"{name}: {end.value:.2f}")
+            right.plot(
+                [c["std"][0] for c in curves], [c["gradient"][0] for c in curves], "o", color=colour, alpha=0.7, label=name
+            )  # fmt: skip
+        left.set_xlabel("tokens generated by RL")
+        left.set_ylabel("gold score")
+        left.set_ylim(-0.03, 1.03)
+        right.set_xlabel("standard deviation of a prompt's scores, first rollout")
+        right.set_ylabel("norm of the gradient, first update")
+        left.legend(fontsize=8)
+        return made
