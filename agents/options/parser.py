@@ -14,7 +14,8 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         parser = getattr(ex, "subcommand_parser", None) or self
         prog = parser.prog.replace(" [options]", "")
-        if command := re.search(r"arguments are required: (\w+(?:\.\w+)*)\.\w+", message):
+        names_command = r"(?:arguments are required: |expected \")(\w+(?:\.\w+)*)\.\w+"
+        if command := re.search(names_command, message):
             prog = f"{prog} {command[1].replace('.', ' ')}"
         print(f"{prog}: error: {_in_short(message)} `{prog} --help` lists the options.", file=sys.stderr)
         self.exit(2)
@@ -26,9 +27,8 @@ def _in_short(message: str) -> str:
         return f"--{missing[1].replace('_', '-')} is missing."
     if "was not provided" in message:
         choices = re.search(r"\{(.*?)\}", message)
-        return (
-            f"Which command? Choose one of {choices[1].replace(',', ', ')}." if choices else "Which command?"
-        )
+        names = choices[1].replace(" ", "").replace(",", ", ") if choices else ""
+        return f"Which command? Choose one of {names.removesuffix('.')}." if names else "Which command?"
     key = re.match(r'Parser key "([\w.]+)":\s*', message)
     text = message[key.end() :] if key else message
     reasons = re.findall(r"^ *- (?!Expected a <class 'NoneType'>)(.+)$", text, flags=re.MULTILINE)

@@ -148,6 +148,7 @@ def test_sft_writes_a_model_that_ppo_and_generate_take(model_folder, tmp_path, c
 
 MISTAKES = {
     "no command": ([], r"Which command\? Choose one of sft, ppo, generate, demo"),
+    "no command of a group": (["feedback"], r"rlhf feedback: error: Which command\? .* `rlhf feedback --help`"),
     "unknown option": (["ppo", "--modle", "x", "--total-timesteps", "9", "--out", "x"], "--modle"),
     "missing option": (["ppo", "--out", "x"], "^rlhf ppo: .*--total-timesteps is missing. `rlhf ppo --help`"),
     "bad number": (["ppo", "--total-timesteps", "-3", "--out", "x"], "--total-timesteps: .*v>0"),
