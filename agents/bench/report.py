@@ -136,7 +136,7 @@ class Board:
         runs = self.results.runs
         facts = {
             "seeds": ", ".join(str(seed) for seed in sorted({run.seed for run in runs})),
-            "commit": _all(run.head["commit"] for run in runs),
+            "commit": _all(str(run.head["commit"])[:10] for run in runs),
             "machine": _all(
                 f"{m['cpu']}, {m['cores']} cores, {m['threads']} thread"
                 for m in (r.head["machine"] for r in runs)
