@@ -12,6 +12,7 @@ import torch
 import text_envs  # noqa: F401  registers the ids
 from agents import TextPPO
 from benchmarks.science.claims import Claim, all_hold, by_seed
+from benchmarks.science.figures import legend
 from reward_models.report import PALETTE, ink, new_figure
 
 TITLE = "PPO's optimum under a KL penalty is known in closed form"
@@ -23,7 +24,7 @@ REWARDS = [0.0, 0.25, 0.5, 1.0]
 def conditions(quick: bool) -> list[dict[str, Any]]:
     """Three betas."""
     return [
-        {"condition": f"beta {beta}", "beta": beta, "rollouts": 3 if quick else 60, "rate": 3e-3}
+        {"condition": f"beta {beta}", "beta": beta, "rollouts": 3 if quick else 40, "rate": 3e-3}
         for beta in BETAS
     ]
 
@@ -99,7 +100,7 @@ def figure(runs: list[dict[str, Any]]) -> Any:
         left.plot([0, 1], [0, 1], **ink())
         left.set_xlabel("probability in the closed form")
         left.set_ylabel("probability learned")
-        left.legend(fontsize=8)
+        legend(left)
         right.axvline(BAR, **ink())
         right.set_yticks(range(len(BETAS)), [f"beta {beta}" for beta in BETAS])
         right.set_ylim(-0.6, len(BETAS) - 0.4)

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
 import text_envs  # noqa: F401  registers the ids
 from agents import TextPPO, TextRLOO
-from agents.bench.statistics import on_grid
-from benchmarks.science.claims import Claim, by_seed, compared, last, mean_of
+from benchmarks.science.claims import Claim, by_seed, compared, last
+from benchmarks.science.figures import draw_seeds, legend
 from benchmarks.science.training import learn
 from reward_models.report import PALETTE, new_figure
 
@@ -82,15 +83,12 @@ def figure(runs: list[dict[str, Any]]) -> Any:
             for credit, colour in zip(ALGORITHMS, PALETTE):
                 curves = [r["curve"] for r in by_seed(runs, f"{credit}, {length} tokens").values()]
                 responses = [[tokens / length for tokens in c["tokens"]] for c in curves]
-                for x, c in zip(responses, curves):
-                    plot.plot(x, c["score"], color=colour, alpha=0.3, linewidth=0.8)
-                if curves:
-                    grid, lines = on_grid(responses, [c["score"] for c in curves])
-                    end = mean_of([last(c["score"]) for c in curves])
-                    plot.plot(grid, lines.mean(0), color=colour, label=f"{credit}: {end.value:.2f}")
+                scores = [c["score"] for c in curves]
+                label = f"{credit}: {np.mean([last(s) for s in scores]):.2f}" if scores else credit
+                draw_seeds(plot, responses, scores, colour, label)
             plot.set_ylim(0, 1.03)
             plot.set_title(f"{length} tokens")
             plot.set_xlabel("responses")
-            plot.legend(fontsize=8, loc="lower right")
+            legend(plot, loc="lower right")
         axes[0].set_ylabel("score")
         return made

@@ -10,8 +10,8 @@ import numpy as np
 
 import text_envs  # noqa: F401  registers the ids
 from agents import TextPPO
-from agents.bench.statistics import on_grid
 from benchmarks.science.claims import Claim, above, by_seed, compared, last, mean_of, text
+from benchmarks.science.figures import draw_seeds, legend
 from benchmarks.science.training import learn
 from reward_models.report import PALETTE, ink, new_figure
 
@@ -78,15 +78,13 @@ def figure(runs: list[dict[str, Any]]) -> Any:
         for value, colour in zip(LAMBDAS, PALETTE):
             curves = [r["curve"] for r in by_seed(runs, f"lambda {value:g}").values()]
             for plot, key in zip(axes, ("score", "clipped")):
-                for curve in curves:
-                    plot.plot(curve["tokens"], curve[key], color=colour, alpha=0.2, linewidth=0.8)
-                if curves:
-                    grid, lines = on_grid([c["tokens"] for c in curves], [c[key] for c in curves])
-                    plot.plot(grid, lines.mean(0), color=colour, label=f"lambda {value:g}")
+                draw_seeds(
+                    plot, [c["tokens"] for c in curves], [c[key] for c in curves], colour, f"lambda {value:g}"
+                )
         axes[1].axhline(BAR, **ink())
         axes[0].set_ylabel("gold score")
         axes[1].set_ylabel("share of tokens beyond the clip range")
-        axes[0].legend(fontsize=8)
+        legend(axes[0])
         for plot in axes:
             plot.set_xlabel("tokens generated")
         return made

@@ -10,8 +10,8 @@ import numpy as np
 
 import text_envs  # noqa: F401  registers the ids
 from agents import TextPPO
-from agents.bench.statistics import band
 from benchmarks.science.claims import Claim, all_hold, by_seed
+from benchmarks.science.figures import draw_seeds, legend
 from benchmarks.science.training import learn
 from reward_models.report import INK, PALETTE, ink, new_figure
 
@@ -102,16 +102,14 @@ def figure(runs: list[dict[str, Any]]) -> Any:
         for name, colour in zip(("adaptive, from below", "adaptive, from above", "fixed"), PALETTE):
             curves = [r["curve"] for r in by_seed(runs, name).values()]
             for plot, key in zip(axes, ("kl", "coef")):
-                for curve in curves:
-                    plot.plot(curve[key], color=colour, alpha=0.25, linewidth=0.8)
-                if len({len(c[key]) for c in curves}) == 1:
-                    plot.plot(band(np.array([c[key] for c in curves]))[0], color=colour, label=name)
+                lines = [curve[key] for curve in curves]
+                draw_seeds(plot, [range(len(line)) for line in lines], lines, colour, name)
         axes[0].axhline(TARGET, **ink())
         axes[0].axhspan(TARGET * (1 - WITHIN), TARGET * (1 + WITHIN), color=INK, alpha=0.08, linewidth=0)
         axes[0].set_ylabel("KL, nats per response")
         axes[1].set_ylabel("coefficient")
         axes[1].set_yscale("log")
-        axes[0].legend(fontsize=8)
+        legend(axes[0])
         for plot in axes:
             plot.set_xlabel("update")
         return made

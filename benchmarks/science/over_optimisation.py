@@ -12,6 +12,7 @@ import text_envs  # noqa: F401  registers the ids
 from agents import TextPPO
 from agents.best_of_n import best_of_n, best_of_n_kl
 from benchmarks.science.claims import HELD, UNDECIDED, Claim, above, by_seed, compared, last, mean_of, text
+from benchmarks.science.figures import legend
 from benchmarks.science.fits import FORMS, NAMES, Fit, fit
 from benchmarks.science.proxies import proxy, replies
 from benchmarks.science.training import learn
@@ -283,7 +284,7 @@ def figure(runs: list[dict[str, Any]]) -> Any:
                 _draw(plot, runs, f"{kind}, {name}", name, colour)
             plot.set_title(f"{kind}, {title}", fontsize=9)
             plot.set_xlabel("sqrt(KL), nats")
-            plot.legend(fontsize=6)
+            legend(plot, 6)
         axes[0].set_ylabel("gain: gold (points, fit), proxy (dashed)\nstandard deviations of the start")
         return made
 

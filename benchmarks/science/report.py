@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.science.claims import HELD, REFUTED, UNDECIDED, Claim
 from benchmarks.science.running import EXPERIMENTS, module_of, read_runs
-from reward_models.files import replacing, write_json
+from reward_models.files import replacing
 
 
 def write(out: Path) -> None:
@@ -24,7 +24,7 @@ def write(out: Path) -> None:
     for experiment in EXPERIMENTS:
         runs = read_runs(experiment, out) or _kept(experiment, out)
         if runs:
-            write_json(out / f"{experiment}.json", runs)
+            keep(runs, out / f"{experiment}.json")
             save(module_of(experiment).figure(runs), out / f"{experiment}.svg")
             parts += section(experiment, runs)
     with replacing(out / "results.md") as file:
@@ -35,6 +35,12 @@ def _kept(experiment: str, out: Path) -> list[dict[str, Any]]:
     """The runs of an earlier report, whose files of single runs are gone."""
     path = out / f"{experiment}.json"
     return json.loads(path.read_text()) if path.is_file() else []
+
+
+def keep(runs: list[dict[str, Any]], path: Path) -> None:
+    """All runs as one JSON list, a run on each line."""
+    with replacing(path) as file:
+        file.write(("[\n" + ",\n".join(map(json.dumps, runs)) + "\n]\n").encode())
 
 
 def save(figure: Any, path: Path) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 
 import text_envs  # noqa: F401  registers the ids
 from agents import TextRLOO
-from agents.bench.statistics import on_grid
 from agents.sft import finetune
-from benchmarks.science.claims import Claim, by_seed, compared, last, mean_of
+from benchmarks.science.claims import Claim, by_seed, compared, last
+from benchmarks.science.figures import draw_seeds, legend
 from benchmarks.science.training import learn
 from reward_models.report import PALETTE, new_figure
 from text_envs.tasks import support_reply
@@ -96,13 +97,9 @@ def figure(runs: list[dict[str, Any]]) -> Any:
     with new_figure(9.0, 3.8, columns=2) as (made, (left, right)):
         for name, colour in zip(STARTS, PALETTE):
             curves = [r["curve"] for r in by_seed(runs, name).values()]
-            for curve in curves:
-                left.plot(curve["tokens"], curve["score"], color=colour, alpha=0.25, linewidth=0.8)
-            if not curves:
-                continue
-            grid, lines = on_grid([c["tokens"] for c in curves], [c["score"] for c in curves])
-            end = mean_of([last(c["score"]) for c in curves])
-            left.plot(grid, lines.mean(0), color=colour, label=f"{name}: {end.value:.2f}")
+            scores = [c["score"] for c in curves]
+            label = f"{name}: {np.mean([last(s) for s in scores]):.2f}" if scores else name
+            draw_seeds(left, [c["tokens"] for c in curves], scores, colour, label)
             right.plot(
                 [c["std"][0] for c in curves], [c["gradient"][0] for c in curves], "o", color=colour, alpha=0.7, label=name
             )  # fmt: skip
@@ -111,5 +108,5 @@ def figure(runs: list[dict[str, Any]]) -> Any:
         left.set_ylim(-0.03, 1.03)
         right.set_xlabel("standard deviation of a prompt's scores, first rollout")
         right.set_ylabel("norm of the gradient, first update")
-        left.legend(fontsize=8)
+        legend(left)
         return made
