@@ -23,11 +23,11 @@ SETTLED = 0.25  # the last quarter of the updates is judged
 
 def conditions(quick: bool) -> list[dict[str, Any]]:
     """The controller from a coefficient that is too low and from one that is too high; and a fixed low one."""
-    common = {"updates": 3 if quick else 120, "horizon": 160}
+    common = {"updates": 3 if quick else 240, "horizon": 320}
     starts = {
-        "adaptive, from below": (0.002, TARGET),
-        "adaptive, from above": (0.5, TARGET),
-        "fixed": (0.002, None),
+        "adaptive, from below": (0.035, TARGET),
+        "adaptive, from above": (0.1, TARGET),
+        "fixed": (0.035, None),
     }
     return [
         {"condition": name, "coef": coef, "target": target, **common}
@@ -38,7 +38,7 @@ def conditions(quick: bool) -> list[dict[str, Any]]:
 def perform(settings: dict[str, Any], cache: Path) -> dict[str, Any]:
     """The curve of PPO on CountLetter: KL in nats per response, coefficient, score."""
     model = TextPPO(
-        "CausalLMPolicy", gym.make("text_envs/CountLetter-v0", length=LENGTH), n_episodes=32, batch_size=32, n_epochs=2,
+        "CausalLMPolicy", gym.make("text_envs/CountLetter-v0", length=LENGTH), n_episodes=32, batch_size=32, n_epochs=4,
         learning_rate=1e-3, kl_coef=settings["coef"], kl_target=settings["target"], kl_horizon=settings["horizon"],
         seed=settings["seed"], device="cpu",
     )  # fmt: skip

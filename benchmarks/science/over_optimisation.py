@@ -23,14 +23,13 @@ from text_envs.tasks import support_reply
 
 TITLE = "Optimising a learned reward too far lowers the gold reward"
 PAPER = "Gao et al. 2023, sections 3 and 4; ensembles: Coste et al. 2024, section 5"
-SIZES = (60, 250, 1000)
-EPOCHS = {60: 8.0, 250: 4.0, 1000: 3.0}
+SIZES = (60, 250, 800)
+EPOCHS = {60: 6.0, 250: 4.0, 800: 3.0}
 FLIPS = (0.0, 0.25)
 OF_ENSEMBLE = (250, 0.25)  # what each of the three members learns from
 COMBINED = ("mean", "min", "mean_minus_variance")
-WHERE_IT_STOPPED = (
-    3  # updates at the end of PPO, and points of best-of-n, are averaged over so many neighbours
-)
+TURN = 0.1  # standard deviations of the start's gold scores: a smaller fall is no turnover
+NEIGHBOURS = 3  # along a curve, averaged before its peak is sought
 
 
 def name_of(size: int, flip: float) -> str:
@@ -47,7 +46,7 @@ SINGLE = name_of(*OF_ENSEMBLE)
 def conditions(quick: bool) -> list[dict[str, Any]]:
     """Three stages, each of which needs the one before: replies to choose from, best-of-n by each proxy, PPO on each."""
     common = (
-        {"prompts": 4, "each": 16, "most": 60} if quick else {"prompts": 32, "each": 128, "most": max(SIZES)}
+        {"prompts": 4, "each": 16, "most": 60} if quick else {"prompts": 24, "each": 96, "most": max(SIZES)}
     )
     made: list[dict[str, Any]] = [{"condition": "replies", "stage": 0, **common}]
     for stage, kind in ((1, "best of n"), (2, "ppo")):
@@ -55,7 +54,7 @@ def conditions(quick: bool) -> list[dict[str, Any]]:
             if quick and size > 60:
                 continue
             arguments = {"size": size, "flip": flip, "epochs": EPOCHS[size], "combine": combine}
-            more = {"tokens": 1500 if quick else 17_000, "kl_coef": 0.0} if kind == "ppo" else {}
+            more = {"tokens": 1500 if quick else 12_000, "kl_coef": 0.0} if kind == "ppo" else {}
             made.append({"condition": f"{kind}, {name}", "stage": stage, **common, **arguments, **more})
     return made
 
@@ -100,7 +99,7 @@ def _train(settings: dict[str, Any], reward: RewardModel, cache: Path) -> dict[s
     """PPO on the proxy without a KL penalty: each rollout is judged by gold too."""
     env = gym.make("text_envs/SupportReply-v0", reward_model=reward)
     model = TextPPO(
-        "CausalLMPolicy", env, n_episodes=32, batch_size=16, n_epochs=4, learning_rate=7e-4, kl_coef=settings["kl_coef"],
+        "CausalLMPolicy", env, n_episodes=32, batch_size=16, n_epochs=4, learning_rate=5e-4, kl_coef=settings["kl_coef"],
         seed=settings["seed"], device="cpu",
     )  # fmt: skip
     return {"curve": learn(model, settings["tokens"], support_reply.judge)}
@@ -138,13 +137,13 @@ def drops(found: dict[int, dict[str, np.ndarray]]) -> tuple[dict[int, float], di
     """By how much gold falls, and the proxy rises, from the peak to the end, by seed.
 
     Where the peak is, the other seeds say: a seed's own highest value would stand above its end by noise alone. Curves are
-    averaged over `WHERE_IT_STOPPED` neighbours first.
+    averaged over `NEIGHBOURS` neighbours first.
     """
-    window = np.ones(WHERE_IT_STOPPED) / WHERE_IT_STOPPED
+    window = np.ones(NEIGHBOURS) / NEIGHBOURS
     smooth = {
         seed: {key: np.convolve(curve[key], window, mode="valid") for key in ("gold", "score")}
         for seed, curve in found.items()
-        if len(curve["gold"]) >= WHERE_IT_STOPPED
+        if len(curve["gold"]) >= NEIGHBOURS
     }
     falls, rises = {}, {}
     for seed, own in smooth.items():
@@ -159,7 +158,7 @@ def drops(found: dict[int, dict[str, np.ndarray]]) -> tuple[dict[int, float], di
 def turnover(runs: list[dict[str, Any]], condition: str) -> Claim:
     """That gold falls after its peak, while the proxy does not."""
     says = f"{condition}: gold turns over."
-    criterion = "the 95 % interval of gold's fall from its peak, whose place the other seeds tell, to the end is above 0"
+    criterion = f"the 95 % interval of gold's fall from its peak, whose place the other seeds tell, to the end is above {TURN}"
     falls, rises = drops(curves(runs, condition))
     if len(falls) < 2:
         return Claim(says, criterion, "fewer than two seeds are there", UNDECIDED)
@@ -168,7 +167,7 @@ def turnover(runs: list[dict[str, Any]], condition: str) -> Claim:
         says,
         criterion,
         f"gold falls by {text(fall, 2)}, the proxy rises by {text(rise, 2)} standard deviations, {len(falls)} seeds",
-        above(fall),
+        above(fall, TURN),
     )
 
 

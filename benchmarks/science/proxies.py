@@ -67,7 +67,7 @@ def proxy(size: int, flip: float, epochs: float, most: int, seed: int, member: i
         votes = comparisons(pairs[: 2 * size], flip, seed)
         scratch = Path(tempfile.mkdtemp(dir=cache))
         train(
-            str(support_reply.FOLDER), votes, scratch, epochs=epochs, learning_rate=3e-4, weight_decay=0.05, dropout=0.1,
+            str(support_reply.REWARD_START), votes, scratch, epochs=epochs, learning_rate=2e-4, weight_decay=0.05, dropout=0.1,
             label_smoothing=min(flip, 0.15), seed=100 * seed + member, device="cpu", progress=None,
         )  # fmt: skip
         calibrate(scratch, pairs[-CALIBRATED_ON:], device="cpu")

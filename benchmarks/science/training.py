@@ -36,7 +36,7 @@ class CurveWriter(KVWriter):
         self.curve["tokens"].append(step)
         for short, name in NAMES.items():
             if name in key_values:
-                self.curve.setdefault(short, []).append(float(f"{float(key_values[name]):.6g}"))
+                self.curve.setdefault(short, []).append(float(f"{float(key_values[name]):.4g}"))
 
     def close(self) -> None:
         """Nothing is held."""

@@ -27,7 +27,7 @@ STARTS = {"no fine-tuning": 0, "60 steps": 60, "150 steps": 150, "fully fine-tun
 def conditions(quick: bool) -> list[dict[str, Any]]:
     """Random weights, two lengths of fine-tuning, and the model that comes with the task."""
     return [
-        {"condition": name, "steps": steps and (2 if quick else steps), "tokens": 1000 if quick else 10_000}
+        {"condition": name, "steps": steps and (2 if quick else steps), "tokens": 1000 if quick else 8_000}
         for name, steps in STARTS.items()
     ]
 
