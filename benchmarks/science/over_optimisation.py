@@ -158,7 +158,7 @@ def drops(found: dict[int, dict[str, np.ndarray]]) -> tuple[dict[int, float], di
 def turnover(runs: list[dict[str, Any]], condition: str) -> Claim:
     """That gold falls after its peak, while the proxy does not."""
     says = f"{condition}: gold turns over."
-    criterion = f"the 95 % interval of gold's fall from its peak, whose place the other seeds tell, to the end is above {TURN}"
+    criterion = f"the 95 % interval of gold's fall from its peak (placed by the other seeds) to the end is above {TURN}"
     falls, rises = drops(curves(runs, condition))
     if len(falls) < 2:
         return Claim(says, criterion, "fewer than two seeds are there", UNDECIDED)

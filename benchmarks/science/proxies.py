@@ -24,6 +24,7 @@ from reward_models.preferences.raters import SimulatedRater
 from reward_models.preferences.records import Comparison
 from text_envs.tasks import support_reply
 
+LEARNING = {"learning_rate": 2e-4, "weight_decay": 0.05, "dropout": 0.1}
 CALIBRATED_ON = 400  # replies of the start: a proxy's 0 is their mean, its 1 their standard deviation
 
 
@@ -61,14 +62,14 @@ def proxy(size: int, flip: float, epochs: float, most: int, seed: int, member: i
         most: comparisons of the largest set, of which smaller ones are the beginning.
         member: of an ensemble: another order, dropout and head on the same comparisons.
     """
-    folder = cache / f"reward-{_digest(size, flip, epochs, most, seed, member)}"
+    folder = cache / f"reward-{_digest(size, flip, epochs, most, seed, member, LEARNING)}"
     if not folder.is_dir():
         pairs = replies(most, 2, 1000 + seed, cache)
         votes = comparisons(pairs[: 2 * size], flip, seed)
         scratch = Path(tempfile.mkdtemp(dir=cache))
         train(
-            str(support_reply.REWARD_START), votes, scratch, epochs=epochs, learning_rate=2e-4, weight_decay=0.05, dropout=0.1,
-            label_smoothing=min(flip, 0.15), seed=100 * seed + member, device="cpu", progress=None,
+            str(support_reply.REWARD_START), votes, scratch, epochs=epochs, label_smoothing=min(flip, 0.15),
+            seed=100 * seed + member, device="cpu", progress=None, **LEARNING,
         )  # fmt: skip
         calibrate(scratch, pairs[-CALIBRATED_ON:], device="cpu")
         try:
