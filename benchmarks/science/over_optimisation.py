@@ -46,7 +46,7 @@ SINGLE = name_of(*OF_ENSEMBLE)
 def conditions(quick: bool) -> list[dict[str, Any]]:
     """Three stages, each of which needs the one before: replies to choose from, best-of-n by each proxy, PPO on each."""
     common = (
-        {"prompts": 4, "each": 16, "most": 60} if quick else {"prompts": 24, "each": 96, "most": max(SIZES)}
+        {"prompts": 4, "each": 16, "most": 60} if quick else {"prompts": 24, "each": 128, "most": max(SIZES)}
     )
     made: list[dict[str, Any]] = [{"condition": "replies", "stage": 0, **common}]
     for stage, kind in ((1, "best of n"), (2, "ppo")):
@@ -78,12 +78,12 @@ def make_proxy(settings: dict[str, Any], cache: Path) -> RewardModel:
 
 
 def _choose(settings: dict[str, Any], reward: RewardModel, cache: Path) -> dict[str, Any]:
-    """Best-of-n by the proxy, judged by proxy and gold: means over prompts, for n = 1, 2, 4, ... half of what there is."""
+    """Best-of-n by the proxy, judged by proxy and gold: means over prompts, for n = 1, 2, 4, ... all that there are."""
     shape = settings["prompts"], settings["each"]
     completions = replies(*shape, settings["seed"], cache)
     gold = score(support_reply.judge, completions).reshape(shape)
     chosen = score(reward, completions).reshape(shape)
-    ns = [2**power for power in range(shape[1].bit_length() - 1)] + [shape[1] * 3 // 4]
+    ns = [2**power for power in range(shape[1].bit_length())]
     return {
         "n": ns,
         "curve": {
