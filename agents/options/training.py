@@ -229,7 +229,7 @@ def demo_parser() -> ArgumentParser:
     add(
         "--votes",
         type=PositiveInt | None,
-        help="comparisons in each round; default: 1000, 500 if quick, 40 if you are the rater",
+        help="comparisons in each round; default: 800, 500 if quick, 40 if you are the rater",
     )
     add("--port", type=NonNegativeInt, default=8000, help="of the rating page")
     add("--sft-steps", type=PositiveInt, default=1400, help="steps of fine-tuning")
