@@ -45,6 +45,8 @@ class CurveWriter(KVWriter):
 class Watch(BaseCallback):
     """Has the gold judge look at every rollout, and measures how much the scores of one prompt's answers differ."""
 
+    model: OnPolicyTextAlgorithm  # type: ignore[assignment]
+
     def __init__(self, gold: RewardModel | None):
         super().__init__()
         self.gold = gold
@@ -54,9 +56,10 @@ class Watch(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         buffer = self.model.rollout_buffer
-        scores = np.array([episode.score for episode in buffer.episodes])
-        groups = [scores[buffer.groups == group] for group in np.unique(buffer.groups)]
-        self.logger.record("objective/std_of_a_prompt", float(np.mean([group.std() for group in groups])))
+        if self.model.samples_per_prompt > 1:
+            scores = np.array([episode.score for episode in buffer.episodes])
+            groups = [scores[buffer.groups == group] for group in np.unique(buffer.groups)]
+            self.logger.record("objective/std_of_a_prompt", float(np.mean([group.std() for group in groups])))
         if self.gold is not None:
             judged = score(self.gold, [episode.completion for episode in buffer.episodes])
             self.logger.record("objective/gold", float(np.mean(judged)))
