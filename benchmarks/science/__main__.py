@@ -19,7 +19,7 @@ import tarfile
 from pathlib import Path
 
 from benchmarks.science.report import write
-from benchmarks.science.running import EXPERIMENTS, plan, run_all
+from benchmarks.science.running import EXPERIMENTS, failures, plan, run_all
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -45,6 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
     if args.archive is not None:
         archive(args.out, args.archive)
     print(f"{args.out / 'results.md'} is written.")
+    if failed := failures(args.out):
+        parser.exit(1, f"{len(failed)} runs failed: {', '.join(map(str, failed))}\n")
 
 
 def archive(out: Path, target: Path) -> None:

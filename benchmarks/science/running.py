@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -61,26 +62,30 @@ def is_done(settings: Settings, out: Path) -> bool:
 
 
 def perform(settings: Settings, out: Path, deadline: float) -> float | None:
-    """Do one run and write its file.
+    """Do one run and write its file; an error that it raises is written beside, and does not end the others.
 
     Args:
         deadline: seconds since the epoch; the run is given up then.
 
     Returns:
-        Seconds; None where the time did not suffice.
+        Seconds; None where the time did not suffice, or the run failed.
     """
     import torch
 
     torch.set_num_threads(1)
-    started = time.time()
+    started, path = time.time(), path_of(settings, out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    failed = path.with_suffix(".error")
     try:
         with until(deadline):
             result = module_of(settings["experiment"]).perform(settings, out / "cache")
     except OutOfTime:
         return None
+    except Exception:
+        failed.write_text(traceback.format_exc())
+        return None
+    failed.unlink(missing_ok=True)
     seconds = time.time() - started
-    path = path_of(settings, out)
-    path.parent.mkdir(parents=True, exist_ok=True)
     about = {"seconds": round(seconds, 1), "versions": versions(), "machine": machine(), "commit": commit()}
     write_json(path, {"settings": settings, "result": result, **about})
     return seconds
@@ -119,7 +124,12 @@ def run_all(planned: Sequence[Settings], out: Path, workers: int, limit: float |
     finished = parallel(delayed(perform)(settings, out, deadline) for settings in todo)
     for settings, seconds in zip(todo, finished):
         name = f"{settings['experiment']}, {settings['condition']}, seed {settings['seed']}"
-        print(f"{name}: {'no time left' if seconds is None else f'{seconds:.0f} s'}", flush=True)
+        print(f"{name}: {'not finished' if seconds is None else f'{seconds:.0f} s'}", flush=True)
+
+
+def failures(out: Path) -> list[Path]:
+    """The tracebacks of runs that failed."""
+    return sorted((out / "runs").glob("*/*.error"))
 
 
 def read_runs(experiment: str, out: Path) -> list[dict[str, Any]]:

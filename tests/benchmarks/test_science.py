@@ -17,7 +17,16 @@ from benchmarks.science.claims import HELD, REFUTED, UNDECIDED, above, all_hold,
 from benchmarks.science.fits import Fit, fit
 from benchmarks.science.proxies import comparisons
 from benchmarks.science.report import summary
-from benchmarks.science.running import EXPERIMENTS, OutOfTime, module_of, plan, until
+from benchmarks.science.running import (
+    EXPERIMENTS,
+    OutOfTime,
+    failures,
+    is_done,
+    module_of,
+    perform,
+    plan,
+    until,
+)
 from reward_models import Completion
 
 
@@ -232,6 +241,18 @@ def test_a_run_is_given_up_at_the_deadline():
         time.sleep(5)
     with pytest.raises(OutOfTime), until(time.time() - 1):
         pass
+
+
+def test_a_run_that_fails_says_why_and_lets_the_others_run(tmp_path, monkeypatch):
+    def fail(settings, cache):
+        raise RuntimeError("no bandit")
+
+    monkeypatch.setattr(closed_form, "perform", fail)
+    (settings, *_) = plan(["closed_form"], seeds=1, quick=True)
+    assert perform(settings, tmp_path, math.inf) is None
+    (found,) = failures(tmp_path)
+    assert "no bandit" in found.read_text()
+    assert not is_done(settings, tmp_path)
 
 
 def test_the_whole_way(tmp_path, capsys):
