@@ -23,7 +23,7 @@ LAMBDAS, BAR = (0.0, 0.5, 0.95, 1.0), 0.05
 def conditions(quick: bool) -> list[dict[str, Any]]:
     """Four lambdas."""
     return [
-        {"condition": f"lambda {value:g}", "gae_lambda": value, "tokens": 1000 if quick else 11_000}
+        {"condition": f"lambda {value:g}", "gae_lambda": value, "tokens": 1000 if quick else 9_000}
         for value in LAMBDAS
     ]
 

@@ -23,7 +23,7 @@ SETTLED = 0.25  # the last quarter of the updates is judged
 
 def conditions(quick: bool) -> list[dict[str, Any]]:
     """The controller from a coefficient that is too low and from one that is too high; and a fixed low one."""
-    common = {"updates": 3 if quick else 240, "horizon": 320}
+    common = {"updates": 3 if quick else 180, "horizon": 320}
     starts = {
         "adaptive, from below": (0.035, TARGET),
         "adaptive, from above": (0.1, TARGET),

@@ -14,7 +14,7 @@ from agents.best_of_n import best_of_n, best_of_n_kl
 from benchmarks.science.claims import HELD, UNDECIDED, Claim, above, by_seed, compared, last, mean_of, text
 from benchmarks.science.figures import legend
 from benchmarks.science.fits import FORMS, NAMES, Fit, fit
-from benchmarks.science.proxies import proxy, replies
+from benchmarks.science.proxies import Remembered, proxy, replies
 from benchmarks.science.training import learn
 from reward_models import RewardModel, make, score
 from reward_models.ensemble import Ensemble
@@ -46,7 +46,7 @@ SINGLE = name_of(*OF_ENSEMBLE)
 def conditions(quick: bool) -> list[dict[str, Any]]:
     """Three stages, each of which needs the one before: replies to choose from, best-of-n by each proxy, PPO on each."""
     common = (
-        {"prompts": 4, "each": 16, "most": 60} if quick else {"prompts": 24, "each": 128, "most": max(SIZES)}
+        {"prompts": 4, "each": 16, "most": 60} if quick else {"prompts": 16, "each": 128, "most": max(SIZES)}
     )
     made: list[dict[str, Any]] = [{"condition": "replies", "stage": 0, **common}]
     for stage, kind in ((1, "best of n"), (2, "ppo")):
@@ -54,7 +54,7 @@ def conditions(quick: bool) -> list[dict[str, Any]]:
             if quick and size > 60:
                 continue
             arguments = {"size": size, "flip": flip, "epochs": EPOCHS[size], "combine": combine}
-            more = {"tokens": 1500 if quick else 12_000, "kl_coef": 0.0} if kind == "ppo" else {}
+            more = {"tokens": 1500 if quick else 10_000, "kl_coef": 0.0} if kind == "ppo" else {}
             made.append({"condition": f"{kind}, {name}", "stage": stage, **common, **arguments, **more})
     return made
 
@@ -73,8 +73,12 @@ def make_proxy(settings: dict[str, Any], cache: Path) -> RewardModel:
     """The reward model of a run, single or combined of three."""
     arguments = [settings[name] for name in ("size", "flip", "epochs", "most", "seed")]
     members = range(3 if settings["combine"] else 1)
-    folders = [str(proxy(*arguments, member, cache)) for member in members]
-    return Ensemble(folders, settings["combine"]) if settings["combine"] else make(folders[0])
+    folders = [proxy(*arguments, member, cache) for member in members]
+    shape = settings["prompts"], settings["each"], settings["seed"]
+    judges = [
+        Remembered(folder, shape) if settings["stage"] == 1 else make(str(folder)) for folder in folders
+    ]
+    return Ensemble(judges, settings["combine"]) if settings["combine"] else judges[0]
 
 
 def _choose(settings: dict[str, Any], reward: RewardModel, cache: Path) -> dict[str, Any]:

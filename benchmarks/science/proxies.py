@@ -16,8 +16,9 @@ import numpy as np
 
 import text_envs  # noqa: F401  registers the ids
 from agents.stages import answer, read_completions, write_completions
-from reward_models import Completion
+from reward_models import Completion, make, score
 from reward_models.calibration import calibrate
+from reward_models.files import replacing
 from reward_models.learning import train
 from reward_models.preferences.entries import Assignment
 from reward_models.preferences.raters import SimulatedRater
@@ -77,6 +78,21 @@ def proxy(size: int, flip: float, epochs: float, most: int, seed: int, member: i
         except OSError:  # another run made it meanwhile: the same
             shutil.rmtree(scratch)
     return folder
+
+
+class Remembered:
+    """A proxy whose scores of one list of replies are kept in a file, for it is asked for them alone and in ensembles."""
+
+    def __init__(self, folder: Path, replies_are: tuple[int, int, int]):
+        self.folder, self.path = folder, folder.with_name(f"{folder.name}-{_digest(*replies_are)}.npy")
+
+    def __call__(self, completions: Sequence[Completion]) -> np.ndarray:
+        """Scores, float64, shape [n]."""
+        if not self.path.is_file():
+            scores = score(make(str(self.folder)), completions)
+            with replacing(self.path) as file:
+                np.save(file, scores)
+        return np.load(self.path)
 
 
 def _digest(*values: Any) -> str:

@@ -21,13 +21,13 @@ from text_envs.tasks import support_reply
 
 TITLE = "Without fine-tuning first, RL on text has nothing to learn from"
 PAPER = 'Razin et al. 2024, "Vanishing Gradients in Reinforcement Finetuning of Language Models", sections 3 and 4'
-STARTS = {"no fine-tuning": 0, "60 steps": 60, "150 steps": 150, "fully fine-tuned": None}
+STARTS = {"no fine-tuning": 0, "60 steps": 60, "fully fine-tuned": None}
 
 
 def conditions(quick: bool) -> list[dict[str, Any]]:
-    """Random weights, two lengths of fine-tuning, and the model that comes with the task."""
+    """Random weights, a little fine-tuning, and the model that comes with the task."""
     return [
-        {"condition": name, "steps": steps and (2 if quick else steps), "tokens": 1000 if quick else 14_000}
+        {"condition": name, "steps": steps and (2 if quick else steps), "tokens": 1000 if quick else 12_000}
         for name, steps in STARTS.items()
     ]
 
