@@ -52,9 +52,13 @@ def main(arguments: list[str] | None = None) -> None:
 def archive(out: Path, target: Path) -> None:
     """All of a folder of results but its cache in one file."""
     with tarfile.open(target, "w:gz") as tar:
-        for path in sorted(out.iterdir()):
-            if path.name != "cache" and path.resolve() != target.resolve():
-                tar.add(path, arcname=f"science/{path.name}")
+        for path in sorted(out.rglob("*")):
+            if (
+                path.is_file()
+                and "cache" not in path.relative_to(out).parts
+                and path.resolve() != target.resolve()
+            ):
+                tar.add(path, arcname=f"science/{path.relative_to(out)}")
 
 
 if __name__ == "__main__":

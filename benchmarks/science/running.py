@@ -78,7 +78,7 @@ def perform(settings: Settings, out: Path, deadline: float) -> float | None:
     failed = path.with_suffix(".error")
     try:
         with until(deadline):
-            result = module_of(settings["experiment"]).perform(settings, out / "cache")
+            result = module_of(settings["experiment"]).perform(settings, out / "runs" / "cache")
     except OutOfTime:
         return None
     except Exception:
