@@ -59,6 +59,7 @@ def _complete_batch(
     while episodes.running.any():
         rows, tokens = np.flatnonzero(episodes.running), episodes.tokens
         legal = episodes.action_masks()[rows] if task.masks_actions else None
+        legal = policy.legal_tokens(slots, tokens.input_ids, tokens.lengths, rows, legal)
         actions, _, _ = policy.act(slots, tokens.input_ids, tokens.lengths, rows, legal, deterministic)
         ended, texts = episodes.step(rows, actions.cpu().numpy())
         completions.update(zip(ended.tolist(), texts))

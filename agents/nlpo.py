@@ -1,6 +1,7 @@
 """Natural language policy optimisation: PPO on the tokens that an earlier policy finds likely."""
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -22,8 +23,8 @@ class TextNLPO(TextPPO):
     ``mask_update_interval`` rollouts. All else is PPO's.
 
     The mask is part of the distribution: it applies in sampling, in the ratio, in the entropy and in the KL to the
-    reference. (In RL4LMs the copy that the sampler used was never renewed, and the ratio left the mask out.) What is
-    trained is the masked policy: ``predict`` leaves the mask out, as do other programs; sample with ``top_p`` to come close.
+    reference, and in ``predict``. (In RL4LMs the copy that the sampler used was never renewed, and the ratio left the mask
+    out.) What is trained is the masked policy: what ``save_pretrained`` writes is without the mask; sample it with ``top_p``.
 
     Args:
         top_p: 0.9 (the paper, table 3 of its appendix).
@@ -54,12 +55,12 @@ class TextNLPO(TextPPO):
         self.top_p = top_p
         self.mask_update_interval = mask_update_interval
         self.mask_age = 0  # rollouts since the mask policy was renewed
-        self._mask_slots: Slots | LeftPaddedBatch | None = None
         super().__init__(policy, env, learning_rate, **kwargs)
 
     def _setup_model(self) -> None:
         super()._setup_model()
         self.mask_policy: LanguageModel = self.policy.lm.frozen_copy()
+        self.policy.restriction = TopPMask(self.policy, self.mask_policy, self.top_p)
 
     @property
     def extra_modules(self) -> dict[str, nn.Module]:
@@ -69,23 +70,37 @@ class TextNLPO(TextPPO):
         if self.mask_age >= self.mask_update_interval:
             self.mask_policy.load_state_dict(self.policy.lm.state_dict())
             self.mask_age = 0
-        self._mask_slots = None
         complete = super()._collect(*args)
-        self._mask_slots = None
         self.mask_age += complete
         return complete
 
+
+class TopPMask:
+    """What `CausalLMPolicy.restriction` is to NLPO: the mask policy's top-p of the legal tokens.
+
+    The mask policy decodes beside the policy, with a cache of its own for each of the policy's.
+    """
+
+    def __init__(self, policy: CausalLMPolicy, mask_policy: LanguageModel, top_p: float):
+        self.mask_policy, self.top_p = mask_policy, top_p
+        self._new_cache = lambda n_rows: policy.cache_class(mask_policy, n_rows, policy.max_length)
+        self._caches: WeakKeyDictionary[Any, Slots | LeftPaddedBatch] = WeakKeyDictionary()
+
     @torch.no_grad()
-    def restrict(
-        self, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray, legal: np.ndarray | None
+    def __call__(
+        self,
+        slots: Slots | LeftPaddedBatch,
+        ids: np.ndarray,
+        lengths: np.ndarray,
+        rows: np.ndarray,
+        legal: np.ndarray | None,
     ) -> np.ndarray:
-        """The mask policy's top-p of the legal tokens, bool, shape [rows, V]."""
-        if self._mask_slots is None:
-            self._mask_slots = self.policy.cache_class(self.mask_policy, len(ids), self.policy.max_length)
-        allowed = None if legal is None else torch.from_numpy(legal).to(self.device)
+        """bool, shape [rows, V]; arguments as of `CausalLMPolicy.act`."""
+        cache = self._caches.get(slots) or self._new_cache(len(ids))
+        self._caches[slots] = cache
+        allowed = None if legal is None else torch.from_numpy(legal).to(self.mask_policy.device)
         with self.mask_policy.autocast():
-            hidden = self._mask_slots.last_hidden(ids, lengths, rows)
-            logits = self.mask_policy.logits(hidden, allowed)
+            logits = self.mask_policy.logits(cache.last_hidden(ids, lengths, rows), allowed)
         return top_p_mask(logits, self.top_p).cpu().numpy()
 
 

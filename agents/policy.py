@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ class CausalLMPolicy(BasePolicy):
         if self.critic is not None:
             self.critic.model.get_output_embeddings().requires_grad_(False)
         self.value_head = None if value_model == "none" else zero_head(self.lm.hidden_size)
+        self.restriction: Callable[..., np.ndarray] | None = None  # an algorithm's, as TextNLPO's
         self.cache_class = choose_cache(self.lm, self.max_length)
         self.optimizer = optimizer_class(
             [p for p in self.parameters() if p.requires_grad],
@@ -101,6 +103,20 @@ class CausalLMPolicy(BasePolicy):
     def slots(self, n_rows: int) -> Slots | LeftPaddedBatch:
         """An empty KV cache for ``n_rows`` sub-environments; good until the weights change."""
         return self.cache_class(self.lm, n_rows, self.max_length)
+
+    def legal_tokens(
+        self,
+        slots: Slots | LeftPaddedBatch,
+        ids: np.ndarray,
+        lengths: np.ndarray,
+        rows: np.ndarray,
+        legal: np.ndarray | None,
+    ) -> np.ndarray | None:
+        """The tokens that the policy may choose in ``rows``, bool, shape [rows, V], or None for all; arguments as of ``act``.
+
+        They are those that the environment allows, ``legal``, less what ``restriction`` takes away.
+        """
+        return legal if self.restriction is None else self.restriction(slots, ids, lengths, rows, legal)
 
     @torch.no_grad()
     def act(
@@ -178,7 +194,9 @@ class CausalLMPolicy(BasePolicy):
         if state is None or len(state.ids) != len(ids):
             state = self.slots(len(ids))
         legal = None if action_masks is None else np.asarray(action_masks, dtype=bool).reshape(len(ids), -1)
-        actions, _, _ = self.act(state, ids, lengths, np.arange(len(ids)), legal, deterministic)
+        rows = np.arange(len(ids))
+        legal = self.legal_tokens(state, ids, lengths, rows, legal)
+        actions, _, _ = self.act(state, ids, lengths, rows, legal, deterministic)
         array = actions.cpu().numpy()
         return (array[0] if single else array), state
 

@@ -49,15 +49,6 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
         """Fill ``buffer.advantages`` and ``buffer.returns`` from its ``rewards`` and ``values``; shape [actions]."""
         raise NotImplementedError
 
-    def restrict(
-        self, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray, legal: np.ndarray | None
-    ) -> np.ndarray | None:
-        """The tokens that the policy may choose in ``rows``, bool, shape [rows, V], or None for all.
-
-        ``legal`` is what the environment allows. What comes back is applied in sampling and in the update alike.
-        """
-        return legal
-
     def collect_rollouts(  # type: ignore[override]
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: EpisodeBuffer, n_rollout_steps: int
     ) -> bool:
@@ -96,7 +87,7 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
                 rows = np.flatnonzero(running)
                 ids, lengths = right_padded(self._last_obs["input_ids"], self._last_obs["attention_mask"])  # type: ignore
                 legal = np.stack(env.env_method("action_masks"))[rows] if masks_actions else None
-                legal = self.restrict(ids, lengths, rows, legal)
+                legal = self.policy.legal_tokens(self._slots, ids, lengths, rows, legal)
                 tokens, values, log_probs = self.policy.act(self._slots, ids, lengths, rows, legal)
                 actions = np.full(env.num_envs, REST if can_rest else 0, dtype=np.int64)
                 actions[rows] = tokens.cpu().numpy()

@@ -302,6 +302,20 @@ def test_nlpo_samples_and_learns_inside_the_mask():
     assert buffer.entropies.mean() < unmasked.rollout_buffer.entropies.mean()
 
 
+def test_nlpo_predicts_inside_the_mask_too():
+    model = make(TextNLPO, top_p=0.3)
+    model.learn(1)
+    observation, state = model.env.reset(), None
+    for _ in range(3):
+        ids, lengths = observation["input_ids"], observation["attention_mask"].sum(axis=1)
+        fresh = model.policy.slots(len(ids))
+        legal = model.policy.legal_tokens(fresh, ids, lengths, np.arange(len(ids)), None)
+        for _ in range(4):
+            actions, state = model.predict(observation, state=state)
+            assert legal[np.arange(len(ids)), actions].all()
+        observation, *_ = model.env.step(actions)
+
+
 def test_nlpo_renews_the_mask_that_it_samples_with():
     model = make(TextNLPO, mask_update_interval=2, learning_rate=1e-2)
     weights = lambda lm: lm.model.get_output_embeddings().weight.clone()  # noqa: E731
