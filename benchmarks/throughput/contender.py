@@ -126,9 +126,8 @@ def watch_dtype(model: torch.nn.Module, facts: dict[str, Any], what: str) -> Non
         phase = "update" if torch.is_grad_enabled() else "decoding" if output.shape[-2] == 1 else "scoring"
         facts[f"{what} in {phase}"] = str(output.dtype).removeprefix("torch.")
 
-    next(module for name, module in model.named_modules() if name.endswith("mlp.c_fc")).register_forward_hook(
-        note
-    )
+    first = next(m for name, m in model.named_modules() if name.endswith(("mlp.c_fc", "mlp.up_proj")))
+    first.register_forward_hook(note)
 
 
 def run(contender: Contender, setting: Setting, threads: int, orders: TextIO, reports: TextIO) -> None:

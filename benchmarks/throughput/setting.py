@@ -10,7 +10,14 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
 
 from reward_models import Completion
 
@@ -22,7 +29,7 @@ class Setting:
     """Sizes; lengths in tokens, batches in episodes.
 
     ``mean_length`` and ``limit`` describe the ragged episodes: response lengths are geometric with this mean, cut at the
-    limit, because every step ends an episode with probability 1 / mean_length.
+    limit, because every step ends an episode with probability 1 / mean_length. ``device`` is where the contenders run.
     """
 
     layers: int = 4
@@ -40,44 +47,80 @@ class Setting:
     limit: int = 128
     num_envs: int = 256
     learning_rate: float = 1e-6
+    device: str = "cpu"
 
     @property
     def tokens(self) -> int:
         """Response tokens of one iteration at even lengths."""
         return self.episodes * self.response
 
+    @property
+    def positions(self) -> int:
+        """The longest sequence that the model has to take."""
+        return max(256, self.prompt + self.limit, self.prompt + self.response)
 
-def make_model(setting: Setting, ends_early: bool = False, seed: int = 0) -> GPT2LMHeadModel:
-    """A random GPT-2 without dropout; all else as transformers makes it.
+    def config(self) -> PreTrainedConfig:
+        """A GPT-2 of these sizes, without dropout."""
+        return GPT2Config(
+            vocab_size=self.vocabulary,
+            n_positions=self.positions,
+            n_embd=self.hidden,
+            n_layer=self.layers,
+            n_head=self.heads,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            resid_pdrop=0.0,
+            pad_token_id=PAD,
+            bos_token_id=EOS,
+            eos_token_id=EOS,
+        )
+
+
+@dataclass(frozen=True)
+class QwenSetting(Setting):
+    """The same task for a model built like Qwen2, with grouped heads and tied embeddings."""
+
+    mlp: int = 4864
+    kv_heads: int = 2
+
+    def config(self) -> PreTrainedConfig:
+        """A Qwen2 of these sizes."""
+        return Qwen2Config(
+            vocab_size=self.vocabulary,
+            max_position_embeddings=self.positions,
+            hidden_size=self.hidden,
+            intermediate_size=self.mlp,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads,
+            tie_word_embeddings=True,
+            pad_token_id=PAD,
+            bos_token_id=EOS,
+            eos_token_id=EOS,
+        )
+
+
+def make_model(setting: Setting, ends_early: bool = False, seed: int = 0) -> PreTrainedModel:
+    """A random model on the setting's device; all else as transformers makes it.
 
     ``ends_early`` gives the output layer a bias that makes EOS come with probability 1 / mean_length at every step,
     whatever the context: whoever runs the model then gets geometric lengths, without a logits processor.
     """
     torch.manual_seed(seed)
-    config = GPT2Config(
-        vocab_size=setting.vocabulary,
-        n_positions=max(256, setting.prompt + setting.limit, setting.prompt + setting.response),
-        n_embd=setting.hidden,
-        n_layer=setting.layers,
-        n_head=setting.heads,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        resid_pdrop=0.0,
-        pad_token_id=PAD,
-        bos_token_id=EOS,
-        eos_token_id=EOS,
-    )
-    model = GPT2LMHeadModel(config)
-    if ends_early:
-        weight = model.lm_head.weight.detach().clone()
-        # Without the EOS row's own noise its logit is its bias; the others' log-sum-exp is log V plus half their variance.
-        weight[EOS] = 0.0
-        others = math.log(setting.vocabulary - 1) + 0.5 * setting.hidden * config.initializer_range**2
-        model.lm_head = nn.Linear(setting.hidden, setting.vocabulary, bias=True)
-        with torch.no_grad():
-            model.lm_head.weight.copy_(weight)
-            model.lm_head.bias.zero_()
-            model.lm_head.bias[EOS] = others - math.log(setting.mean_length - 1)
+    config = setting.config()
+    with torch.device(setting.device):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        if ends_early:
+            weight = model.lm_head.weight.detach().clone()
+            # Without the EOS row's own noise its logit is its bias; the others' log-sum-exp is log V plus half
+            # their variance.
+            weight[EOS] = 0.0
+            others = math.log(setting.vocabulary - 1) + 0.5 * setting.hidden * config.initializer_range**2
+            model.lm_head = nn.Linear(setting.hidden, setting.vocabulary, bias=True)
+            with torch.no_grad():
+                model.lm_head.weight.copy_(weight)
+                model.lm_head.bias.zero_()
+                model.lm_head.bias[EOS] = others - math.log(setting.mean_length - 1)
     return model.eval()
 
 

@@ -22,7 +22,7 @@ def generate(setting: Setting, rounds: Rounds, dtype: str, ends_early: bool) -> 
     while rounds.next():
         n_tokens = 0
         for start in range(0, n_episodes, setting.slots):
-            batch = tokenizer(prompts[start : start + setting.slots], return_tensors="pt")
+            batch = tokenizer(prompts[start : start + setting.slots], return_tensors="pt").to(model.device)
             sequences = model.generate(
                 input_ids=batch["input_ids"],
                 attention_mask=batch["attention_mask"],

@@ -45,7 +45,7 @@ def make_agent(setting: Setting, cls: type[Agent], dtype: str, **kwargs: Any) ->
         batch_size=setting.minibatch,
         n_epochs=setting.epochs,
         seed=0,
-        device="cpu",
+        device=setting.device,
     )
     return cls("CausalLMPolicy", policy_kwargs={"dtype": dtype} | policy_kwargs, **settings | kwargs)
 

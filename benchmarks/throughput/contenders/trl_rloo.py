@@ -53,7 +53,7 @@ def iteration(setting: Setting, rounds: Rounds, dtype: str) -> None:
             lr_scheduler_type="constant",
             gradient_checkpointing=False,
             bf16=dtype == "bfloat16",
-            use_cpu=True,
+            use_cpu=setting.device == "cpu",
             max_steps=1_000_000,
             logging_strategy="no",
             save_strategy="no",
