@@ -25,7 +25,7 @@ EPISODES = 32
 def conditions(quick: bool) -> list[dict[str, Any]]:
     """Two kinds of credit, three lengths; the same number of responses and of optimiser steps for all."""
     return [
-        {"condition": f"{credit}, {length} tokens", "credit": credit, "length": length, "updates": 2 if quick else 8}
+        {"condition": f"{credit}, {length} tokens", "credit": credit, "length": length, "updates": 2 if quick else 10}
         for length in ((8,) if quick else LENGTHS)
         for credit in ALGORITHMS
     ]  # fmt: skip

@@ -23,7 +23,7 @@ LAMBDAS, BAR = (0.0, 0.5, 0.95, 1.0), 0.05
 def conditions(quick: bool) -> list[dict[str, Any]]:
     """Four lambdas."""
     return [
-        {"condition": f"lambda {value:g}", "gae_lambda": value, "tokens": 1000 if quick else 9_000}
+        {"condition": f"lambda {value:g}", "gae_lambda": value, "tokens": 1000 if quick else 13_000}
         for value in LAMBDAS
     ]
 
@@ -31,7 +31,7 @@ def conditions(quick: bool) -> list[dict[str, Any]]:
 def perform(settings: dict[str, Any], cache: Path) -> dict[str, Any]:
     """The curve of PPO on SupportReply with the gold judge as reward."""
     model = TextPPO(
-        "CausalLMPolicy", gym.make("text_envs/SupportReply-v0"), n_episodes=32, batch_size=16, n_epochs=2, learning_rate=5e-4,
+        "CausalLMPolicy", gym.make("text_envs/SupportReply-v0"), n_episodes=64, batch_size=16, n_epochs=2, learning_rate=5e-4,
         kl_coef=0.02, gae_lambda=settings["gae_lambda"], seed=settings["seed"], device="cpu",
     )  # fmt: skip
     return {"curve": learn(model, settings["tokens"])}

@@ -27,7 +27,7 @@ STARTS = {"no fine-tuning": 0, "60 steps": 60, "fully fine-tuned": None}
 def conditions(quick: bool) -> list[dict[str, Any]]:
     """Random weights, a little fine-tuning, and the model that comes with the task."""
     return [
-        {"condition": name, "steps": steps and (2 if quick else steps), "tokens": 1000 if quick else 12_000}
+        {"condition": name, "steps": steps and (2 if quick else steps), "tokens": 1000 if quick else 10_000}
         for name, steps in STARTS.items()
     ]
 
@@ -35,7 +35,7 @@ def conditions(quick: bool) -> list[dict[str, Any]]:
 def perform(settings: dict[str, Any], cache: Path) -> dict[str, Any]:
     """The curve of RLOO on SupportReply with the gold judge: no whitening hides how small a gradient is."""
     model = TextRLOO(
-        "CausalLMPolicy", gym.make("text_envs/SupportReply-v0"), n_episodes=32, batch_size=16, n_epochs=1,
+        "CausalLMPolicy", gym.make("text_envs/SupportReply-v0"), n_episodes=64, batch_size=16, n_epochs=1,
         samples_per_prompt=8, learning_rate=5e-4, kl_coef=0.02, missing_eos_penalty=0.0, seed=settings["seed"], device="cpu",
         policy_kwargs={"model": start(settings["steps"], settings["seed"])},
     )  # fmt: skip
