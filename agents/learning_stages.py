@@ -111,6 +111,7 @@ def learn_reward(
             str(start),
             learned,
             member,
+            max_length=wanted.max_length,
             epochs=wanted.epochs,
             batch_size=wanted.batch_size,
             learning_rate=wanted.learning_rate,

@@ -86,6 +86,7 @@ class RewardSettings:
         held_out: share of the prompts whose comparisons are kept for evaluating it.
         mismatches: before the first round the backbone learns from so many pairs of a demonstration and one of another
             prompt, `reward_models.mismatches.pretrain`; 0: it does not. Small models need some thousands.
+        max_length: tokens of prompt and response together; a longer text loses its beginning. None: as long as the model allows.
         epochs, batch_size, learning_rate, weight_decay, label_smoothing, dropout, token_coef: of training.
     """
 
@@ -94,6 +95,7 @@ class RewardSettings:
     ensemble: int = 1
     held_out: float = 0.1
     mismatches: int = 0
+    max_length: int | None = None
     epochs: float = 3.0
     batch_size: int = 32
     learning_rate: float = 1e-5
