@@ -86,7 +86,7 @@ class RewardSettings:
         held_out: share of the prompts whose comparisons are kept for evaluating it.
         mismatches: before the first round the backbone learns from so many pairs of a demonstration and one of another
             prompt, `reward_models.mismatches.pretrain`; 0: it does not. Small models need some thousands.
-        max_length: tokens of prompt and response together; a longer text loses its beginning. None: as long as the model allows.
+        max_length: tokens of prompt and response together; a longer text loses its beginning. None: the model's limit.
         epochs, batch_size, learning_rate, weight_decay, label_smoothing, dropout, token_coef: of training.
     """
 
