@@ -1,32 +1,28 @@
 """What all on-policy text algorithms share: roll out whole episodes, judge them, learn from them."""
 
-import math
 import sys
 import time
-from collections import defaultdict
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import LinearSchedule, explained_variance, safe_mean
+from stable_baselines3.common.utils import LinearSchedule, safe_mean
 from stable_baselines3.common.vec_env import VecEnv
-from torch import Tensor
 
-from agents.checks import check_first_minibatch
 from agents.envs import as_vec_env, common_attribute
-from agents.episodes import EpisodeBuffer, Minibatch
+from agents.episodes import EpisodeBuffer
 from agents.kl import KLController
 from agents.lm import LanguageModel, load_causal_lm
 from agents.losses import kl_estimate
 from agents.persistence import MAX_ENVS, CheckpointedAlgorithm
 from agents.policy import CausalLMPolicy, check_spaces
-from agents.resume import Update
 from agents.rollouts import EpisodeCollection
+from agents.updates import EpisodeUpdate
 from text_envs.sb3 import TextVecEnv
 
 
-class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection):  # type: ignore[misc]
+class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpdate):  # type: ignore[misc]
     """Stable-Baselines3's ``OnPolicyAlgorithm`` for language models: a rollout is ``n_episodes`` complete episodes.
 
     An algorithm is its advantage function (``compute_advantages``) and its loss (``loss``); everything else is here.
@@ -40,7 +36,6 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection):  # type: 
         kl_in_reward: whether each token's reward holds ``-kl_coef * KL``; else the loss does.
     """
 
-    uses_critic: ClassVar[bool] = True
     policy_aliases: ClassVar[dict[str, Any]] = {"CausalLMPolicy": CausalLMPolicy}
 
     def __init__(
@@ -199,12 +194,6 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection):  # type: 
         assert self.env is not None
         return int(common_attribute(self.env, "max_new_tokens", self.rollout_buffer.lengths.max()))
 
-    # --- what an algorithm is ---------------------------------------------------------------------------------------
-
-    def loss(self, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The part of the minibatch's loss that ``batch`` holds, divided by ``batch.n_tokens``; and sums for the log."""
-        raise NotImplementedError
-
     # --- the loop ---------------------------------------------------------------------------------------------------
 
     def learn(  # type: ignore[override]
@@ -274,80 +263,7 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection):  # type: 
         """
         self.stop_requested = True
 
-    # --- the update -------------------------------------------------------------------------------------------------
-
-    def train(self) -> None:
-        """``n_epochs`` passes over the rollout in minibatches of ``batch_size`` episodes.
-
-        Where ``stop`` ends it early, ``update`` tells how far it came; else it is None afterwards.
-        """
-        self._moment = None  # from here on the model rests between any two minibatches
-        self.policy.set_training_mode(True)
-        buffer, update = self.rollout_buffer, self.update or Update()
-        self.update = update
-        self._update_learning_rate(self.policy.optimizer)
-        while update.epoch < self.n_epochs:
-            if update.order is None:
-                update.order = buffer.shuffled()
-                update.log["approx_kl"] = []  # the last epoch's is logged, as in Stable-Baselines3
-            rest = update.order[update.minibatch * self.batch_size :]
-            for micro_batches in buffer.minibatches(self.batch_size, self.micro_batch_size, rest):
-                if self.stop_requested:
-                    return
-                self._learn_from(micro_batches, update)
-                if update.epoch == self.n_epochs:  # it went too far
-                    break
-            else:
-                update.epoch, update.order, update.minibatch = update.epoch + 1, None, 0
-            self._n_updates += 1
-        self._record_update(update.log)
-        self.update = None
-
-    def _learn_from(self, micro_batches: list[Minibatch], update: Update) -> None:
-        """One optimiser step; none, and the end of the update, where the policy has gone too far from the rollout's."""
-        optimizer, log = self.policy.optimizer, update.log
-        optimizer.zero_grad()
-        sums: defaultdict[str, Any] = defaultdict(float)
-        with self._may_be_interrupted():
-            for batch in micro_batches:
-                loss, stats = self.loss(batch)
-                loss.backward()
-                for name, value in (stats | {"loss": loss.detach()}).items():
-                    sums[name] += value
-            values = {name: float(value) for name, value in sums.items()}
-        for name, number in values.items():
-            log.setdefault(name, []).append(number)
-        if update.epoch == 0 and update.minibatch == 0:
-            log["initial_approx_kl"] = [values["approx_kl"]]  # 0, but for rounding: law 1 of every rollout
-        if self._n_updates == 0 and update.minibatch == 0:
-            tolerance = 1e-5 if self.policy.lm.dtype == torch.float32 else 1e-3
-            check_first_minibatch(values["approx_kl"], values["clip_fraction"], tolerance)
-        if self.target_kl is not None and values["approx_kl"] > 1.5 * self.target_kl:
-            if self.verbose >= 1:
-                print(f"Early stopping at epoch {update.epoch}: approx_kl is {values['approx_kl']:.3f}")
-            update.epoch = self.n_epochs
-            return
-        norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm))
-        if not math.isfinite(norm):  # a step along it would leave a policy that can sample nothing
-            raise ValueError(
-                f"The gradient is {norm} after {self.num_timesteps} timesteps, in update {self._n_updates + 1}; the policy "
-                "is as it was before. Lower learning_rate, and look at the scores and the KL before it."
-            )
-        log.setdefault("grad_norm", []).append(norm)
-        self.torn = True
-        optimizer.step()
-        update.minibatch += 1
-        self.torn = False
-
-    def _record_update(self, log: dict[str, list[float]]) -> None:
-        for name, values in log.items():
-            self.logger.record(f"train/{name}", values[-1] if name == "loss" else float(np.mean(values)))
-        if self.uses_critic:
-            buffer = self.rollout_buffer
-            self.logger.record(
-                "train/explained_variance", float(explained_variance(buffer.values, buffer.returns))
-            )
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+    # --- the log ---
 
     def dump_logs(self, iteration: int = 0) -> None:
         """Write the log, under Stable-Baselines3's names."""
