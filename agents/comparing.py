@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
+import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,12 +123,20 @@ class Comparing:
                 f"Rate at {address} ({wanted} votes are wanted; the organiser's page is {address}organiser). Ctrl-C stops; "
                 "the next run goes on, and no vote is lost."
             )
+            if self.say.is_terminal:
+                open_browser(address)
             there = self.store.progress().votes - others
             while there < wanted and not self.should_stop():
                 now = self.store.wait(others + there + 1, timeout=5.0, should_stop=self.should_stop) - others
                 if now > there:
                     there = now
                     self.say.print(f"{there} of {wanted} votes", highlight=False)
+
+
+def open_browser(address: str) -> None:
+    """Open the page where there is a desktop; elsewhere, over ssh say, its printed address must do."""
+    if sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
+        webbrowser.open(address)
 
 
 @contextmanager
