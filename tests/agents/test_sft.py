@@ -3,15 +3,18 @@
 import gzip
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, TrainingArguments
 
 from agents.demonstrations import DemonstrationEncoder, collate, read_pairs
 from agents.sft import finetune, response_loss
+from agents.sft_trainer import Progress, ResumableTrainer, is_output_of_hidden
+from tests.agents.helpers import small_lm
 from text_envs.encoding import PromptError
 from text_envs.prompts import PromptSource
 
@@ -92,6 +95,38 @@ def test_the_loss_is_the_mean_over_response_tokens_of_any_batching(tokenizer):
                 total, count = total - float(logits[position - 1, label]), count + 1
     for batch_size in (1, 3, 4):
         assert response_loss(model, examples, batch_size) == pytest.approx(total / count, rel=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize("n_tokens", [None, 40])
+def test_the_loss_of_response_tokens_alone_is_the_model_s_own(tokenizer, tmp_path, architecture, n_tokens):
+    """transformers' loss over whole, padded and masked sequences, and its gradient."""
+    torch.manual_seed(0)
+    model = small_lm(architecture, vocab_size=len(tokenizer)).eval()
+    arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True)
+    examples = encode(tokenizer, DEMONSTRATIONS)[0]
+    trainer = ResumableTrainer(model, arguments, examples, Progress(lambda: False, None), {})
+    assert trainer.by_tokens
+    batch = collate(examples)
+    losses, gradients = [], []
+    for loss in (
+        lambda: trainer.compute_loss(model, dict(batch), num_items_in_batch=n_tokens),
+        lambda: model(**batch, num_items_in_batch=n_tokens).loss,
+    ):
+        model.zero_grad()
+        losses.append(loss())
+        losses[-1].backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
+    assert torch.allclose(*gradients, atol=1e-6)
+
+
+def test_a_model_whose_logits_are_more_than_its_output_layer_is_called_as_a_whole(tokenizer):
+    model = small_lm(vocab_size=len(tokenizer))
+    assert is_output_of_hidden(model)
+    whole = model.forward
+    model.forward = lambda **inputs: SimpleNamespace(logits=2 * whole(**inputs).logits)
+    assert not is_output_of_hidden(model)
 
 
 def test_what_the_prompt_predicts_is_not_learned(tokenizer):
