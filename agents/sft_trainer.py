@@ -222,12 +222,13 @@ class ResumableTrainer(Trainer):
         vocabulary, and no logits of the prompts in memory."""
         if return_outputs or not self.by_tokens or model is not self.model:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        lm: Any = model
         labels = inputs["labels"][:, 1:]
         rows, columns = torch.where(labels != IGNORED)
         # Right padding needs no mask: no real token sees what stands to its right.
-        embeds = model.get_input_embeddings()(inputs["input_ids"])
-        hidden = model.base_model(inputs_embeds=embeds, use_cache=False).last_hidden_state[rows, columns]
-        logits = model.get_output_embeddings()(hidden).float()
+        embeds = lm.get_input_embeddings()(inputs["input_ids"])
+        hidden = lm.base_model(inputs_embeds=embeds, use_cache=False).last_hidden_state[rows, columns]
+        logits = lm.get_output_embeddings()(hidden).float()
         loss = F.cross_entropy(logits, labels[rows, columns], reduction="sum")
         return loss / (len(rows) if num_items_in_batch is None else num_items_in_batch)
 
@@ -287,7 +288,7 @@ class ResumableTrainer(Trainer):
 
 
 @torch.no_grad()
-def is_output_of_hidden(model: PreTrainedModel) -> bool:
+def is_output_of_hidden(model: Any) -> bool:
     """Whether a model's logits are its output layer of its last hidden states, and nothing more; tried on four tokens."""
     was_training = model.training
     model.eval()
