@@ -119,15 +119,19 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
                 episode.rewards[-1] += score
 
         self._slots = None
-        rollout_buffer.close()
-        check_groups(rollout_buffer, self.samples_per_prompt)
-        self._evaluate(rollout_buffer)
-        self._assign_rewards(rollout_buffer)
-        self.compute_advantages(rollout_buffer)
-        self._record_rollout(rollout_buffer)
+        self._prepare(rollout_buffer)
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
+
+    def _prepare(self, buffer: EpisodeBuffer) -> None:
+        """All that ``train`` needs to know of the episodes, and the log."""
+        buffer.close()
+        check_groups(buffer, self.samples_per_prompt)
+        self._evaluate(buffer)
+        self._assign_rewards(buffer)
+        self.compute_advantages(buffer)
+        self._record_rollout(buffer)
 
     @torch.no_grad()
     def _evaluate(self, buffer: EpisodeBuffer) -> None:
