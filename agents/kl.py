@@ -17,11 +17,11 @@ class KLController:
     """
 
     def __init__(self, coef: float = 0.05, target: float | None = None, horizon: float = 10_000):
-        if coef < 0:
+        if not coef >= 0:  # nor NaN
             raise ValueError(
                 f"kl_coef is {coef}: in the KL controller. It must be 0 or more; 0 switches the penalty off."
             )
-        if target is not None and (target <= 0 or horizon <= 0):
+        if target is not None and not (target > 0 and horizon > 0):
             raise ValueError(
                 f"kl_target is {target} and kl_horizon {horizon}: in the KL controller. Both must be positive; "
                 "kl_target=None keeps the coefficient fixed."

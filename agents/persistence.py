@@ -2,6 +2,8 @@
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 from agents import checkpoint
 from agents.envs import as_vec_env
 from agents.episodes import EpisodeBuffer
+from agents.kl import KLController
 from agents.lm import LanguageModel
 from agents.packing import (
     CheckpointError,
@@ -55,7 +58,7 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
     saved_attributes: tuple[str, ...] = (
         "n_episodes", "batch_size", "micro_batch_size", "n_epochs", "samples_per_prompt", "max_grad_norm", "gamma",
         "gae_lambda", "ent_coef", "vf_coef", "kl_estimator", "missing_eos_penalty", "score_clip", "target_kl", "verbose",
-        "seed", "tensorboard_log", "_stats_window_size",
+        "seed", "_stats_window_size",
     )  # fmt: skip
     saved_schedules: tuple[str, ...] = ("learning_rate",)
 
@@ -132,7 +135,8 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
             path: of the checkpoint; ".zip" may be left out.
             env: to go on training; not needed for prediction.
             device: as in Stable-Baselines3.
-            custom_objects, kwargs: attributes that replace the saved ones, such as ``learning_rate``.
+            custom_objects, kwargs: attributes that replace the saved ones, such as ``learning_rate``. ``tensorboard_log``
+                is not saved: a file must not say where a run writes.
             print_system_info: print the versions here.
             force_reset: the first rollout starts from a reset; always so here.
 
@@ -141,16 +145,22 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
         """
         if print_system_info:
             get_system_info()
-        members = checkpoint.read(path)
-        try:
+        members, overrides = checkpoint.read(path), (custom_objects or {}) | kwargs
+        with _explained(path):
             settings = members["settings.json"]
             if settings["algorithm"] != cls.__name__:
                 raise CheckpointError(
                     f"This is a checkpoint of {settings['algorithm']}, not of {cls.__name__}: in {path}. "
                     f"Load it with {settings['algorithm']}.load."
                 )
-            overrides = (custom_objects or {}) | kwargs
-            model = cls._from_settings(settings, env, device, overrides)
+            observation_space, action_space, n_envs = _spaces(settings)
+        if env is not None:
+            env = as_vec_env(env, n_envs)
+            check_for_correct_spaces(env, observation_space, action_space)
+        model = cls(policy="CausalLMPolicy", env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
+        model.observation_space, model.action_space = observation_space, action_space
+        with _explained(path):
+            model._set_up_from(settings, overrides)
             unpack_module(model.policy, members["policy.safetensors"])
             unpack_module(model.reference.model, members["reference.safetensors"])
             for name, module in model.extra_modules.items():
@@ -163,37 +173,23 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
                 model._take_up(unpack_tree(members["moment.json"], members["moment.safetensors"]))
                 if "seed" in overrides:
                     model.set_random_seed(model.seed)
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"The checkpoint lacks something ({error!r}): in {path}. It was not written by this library's save; "
-                "take another one."
-            ) from error
         return model
 
-    @classmethod
-    def _from_settings(cls, settings: dict[str, Any], env: Any, device: Any, overrides: dict[str, Any]):
-        length, vocab_size = settings["spaces"]["max_length"], settings["spaces"]["vocab_size"]
-        observation_space = spaces.Dict(
-            input_ids=spaces.Box(0, vocab_size - 1, (length,), np.int64),
-            attention_mask=spaces.MultiBinary(length),
-        )
-        action_space = spaces.Discrete(vocab_size)
-        if env is not None:
-            n_envs = settings.get("n_envs") or min(settings["attributes"]["n_episodes"], MAX_ENVS)
-            env = as_vec_env(env, n_envs)
-            check_for_correct_spaces(env, observation_space, action_space)
-        model = cls(policy="CausalLMPolicy", env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
-        model.observation_space, model.action_space = observation_space, action_space
-        model.__dict__.update(settings["attributes"])
-        model.__dict__.update({name: _schedule_from_json(v) for name, v in settings["schedules"].items()})
-        vars(model.kl_controller).update(settings["kl_controller"])
+    def _set_up_from(self, settings: dict[str, Any], overrides: dict[str, Any]) -> None:
+        saved = settings["attributes"]
+        # These alone, whatever else the file holds; what a newer version of the library added may be missing.
+        for name in (*self.saved_attributes, *self.counters):
+            if name in saved:
+                setattr(self, name, saved[name])
+        for name in self.saved_schedules:
+            setattr(self, name, _schedule_from_json(settings["schedules"][name]))
+        self.kl_controller = KLController(**settings["kl_controller"])
         if settings["reference"] is not None:
-            model.reference_model = _build(settings["reference"])
-        model._n_envs_saved = settings.get("n_envs")
-        model.policy_kwargs = settings["policy_kwargs"] | {"model": _build(settings["model"])}
-        model.__dict__.update(overrides)
-        model._setup_model()
-        return model
+            self.reference_model = _build(settings["reference"])
+        self._n_envs_saved = settings.get("n_envs")
+        self.policy_kwargs = settings["policy_kwargs"] | {"model": _build(settings["model"])}
+        self.__dict__.update(overrides)
+        self._setup_model()
 
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto") -> None:
         """As Stable-Baselines3's: parameters from ``get_parameters``, or from a checkpoint, which is read without pickle."""
@@ -202,11 +198,13 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
             super().set_parameters(load_path_or_dict, exact_match, device)
             return
         members = checkpoint.read(load_path_or_dict)
-        unpack_module(self.policy, members["policy.safetensors"])
-        if "optimizer.safetensors" in members:
-            unpack_optimizer(
-                self.policy.optimizer, members["settings.json"]["optimizer"], members["optimizer.safetensors"]
-            )
+        with _explained(load_path_or_dict):
+            settings = members["settings.json"]
+            unpack_module(self.policy, members["policy.safetensors"])
+            if "optimizer.safetensors" in members:
+                unpack_optimizer(
+                    self.policy.optimizer, settings["optimizer"], members["optimizer.safetensors"]
+                )
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """As Stable-Baselines3's; the number of sub-environments may differ."""
@@ -224,6 +222,34 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
         self.policy.save_pretrained(folder, tokenizer)
 
 
+@contextmanager
+def _explained(path: Any) -> Iterator[None]:
+    """What the content of a checkpoint makes transformers, torch or this library raise is a CheckpointError."""
+    try:
+        yield
+    except (CheckpointError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CheckpointError(
+            f"No model can be made of the checkpoint ({told[:300]}): in {path}. It was not written by this library's "
+            "save, or does not fit what was given to load; take another one."
+        ) from error
+
+
+def _spaces(settings: dict[str, Any]) -> tuple[spaces.Dict, spaces.Discrete, int]:
+    """The spaces of the environment that a checkpoint's model was trained on, and how many sub-environments there were."""
+    length, vocab_size = settings["spaces"]["max_length"], settings["spaces"]["vocab_size"]
+    n_envs = settings.get("n_envs") or min(settings["attributes"]["n_episodes"], MAX_ENVS)
+    if type(n_envs) is not int or n_envs < 1:
+        raise ValueError(f"n_envs is {n_envs!r}")
+    observation_space = spaces.Dict(
+        input_ids=spaces.Box(0, vocab_size - 1, (length,), np.int64),
+        attention_mask=spaces.MultiBinary(length),
+    )
+    return observation_space, spaces.Discrete(vocab_size), n_envs
+
+
 def _architecture(lm: LanguageModel) -> dict[str, Any]:
     model = lm.model
     generation = model.generation_config
@@ -238,16 +264,28 @@ def _architecture(lm: LanguageModel) -> dict[str, Any]:
 
 
 def _build(architecture: dict[str, Any]) -> PreTrainedModel:
-    config = dict(architecture["config"])
+    config = _without_code(architecture["config"])
     attention = architecture.get("attention")
     model = AutoModelForCausalLM.from_config(
         AutoConfig.for_model(config.pop("model_type"), **config),
         dtype=torch.float32,
         attn_implementation=attention if attention in ("eager", "sdpa") else None,
+        trust_remote_code=False,
     )
     if architecture["generation_config"] is not None:
         model.generation_config = GenerationConfig.from_dict(architecture["generation_config"])
     return model
+
+
+def _without_code(config: Any) -> Any:
+    """A configuration less what makes transformers fetch and run code: a model's own files, kernels of the hub."""
+    if not isinstance(config, dict):
+        return config
+    return {
+        name: _without_code(value)
+        for name, value in config.items()
+        if name != "auto_map" and not name.endswith("_implementation")
+    }
 
 
 def _schedule_to_json(name: str, schedule: Any, progress: float) -> Any:

@@ -114,8 +114,13 @@ class ResumableAlgorithm(BaseAlgorithm):
 
     def _take_up(self, moment: dict[str, Any]) -> None:
         """What of a loaded moment can be there before ``learn``."""
-        self.__dict__.update({name: moment["counters"][name] for name in self.counters})
-        vars(self.kl_controller).update(moment["kl_controller"])
+        counters = {name: moment["counters"][name] for name in self.counters}
+        if not all(
+            type(value) is float or (type(value) is int and value >= 0) for value in counters.values()
+        ):
+            raise CheckpointError(f"The checkpoint's counters are {counters}, no counts. Take another one.")
+        self.__dict__.update(counters)
+        self.kl_controller = KLController(**moment["kl_controller"])
         self.ep_info_buffer = deque(moment["episode_infos"], maxlen=self._stats_window_size)
         self.ep_success_buffer = deque(maxlen=self._stats_window_size)
         self._moment, self._was_loaded = moment, True
@@ -199,7 +204,9 @@ class ResumableAlgorithm(BaseAlgorithm):
 def _explained() -> Iterator[None]:
     try:
         yield
-    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:
         raise CheckpointError(
             f"The checkpoint's state of the run cannot be put back ({error!r}). Take another one, or start a new count "
             "with learn(..., reset_num_timesteps=True), which needs its weights alone."

@@ -10,7 +10,9 @@ import torch
 from stable_baselines3.common.utils import LinearSchedule
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from agents import checkpoint
 from agents.packing import CheckpointError
+from agents.persistence import _without_code
 from agents.ppo import TextPPO
 from tests.agents.helpers import letters_env, small_lm
 
@@ -109,6 +111,85 @@ def test_a_doctored_file_is_refused_and_nothing_in_it_runs(trained, tmp_path, ki
         with pytest.raises(CheckpointError, match=r"model\.zip"):
             read(path)
     assert not trap.exists()
+
+
+def doctored(model: TextPPO, path: Path, **changes) -> Path:
+    """A checkpoint of the model whose settings are changed, with a manifest that fits."""
+    model.save(path)
+    members = checkpoint.read(path)
+    for name, value in changes.items():
+        part, _, key = name.partition("__")
+        members["settings.json"][part] = members["settings.json"][part] | {key: value} if key else value
+    checkpoint.write(path, members)
+    return path
+
+
+def test_a_configuration_that_names_code_is_refused_unasked(trained, tmp_path, monkeypatch):
+    code, trap = tmp_path / "code", tmp_path / "trap"
+    code.mkdir()
+    (code / "evil.py").write_text(f"open({str(trap)!r}, 'w')\nclass Evil: pass\n")
+    (code / "config.json").write_text('{"model_type": "clip_text_model"}')
+    config = {"model_type": "clip_text_model", "auto_map": {"AutoModelForCausalLM": f"{code}--evil.Evil"}}
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked whether the code may run"))
+    with pytest.raises(CheckpointError, match=r"clip.*model\.zip"):
+        TextPPO.load(doctored(trained, tmp_path / "model.zip", model__config=config), device="cpu")
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+def test_kernels_of_the_hub_are_not_fetched(key):
+    assert _without_code(
+        {"n_layer": 2, "text_config": {key: "hub/kernel", "n_head": 1}, key: "hub/kernel"}
+    ) == {
+        "n_layer": 2,
+        "text_config": {"n_head": 1},
+    }
+
+
+WRONG = {
+    "no settings": dict(attributes=None),
+    "schedules": dict(schedules=None),
+    "learning rate": dict(schedules__learning_rate=-1),
+    "KL coefficient": dict(kl_controller__coef="much"),
+    "seed": dict(attributes__seed=-1),
+    "environments": dict(n_envs=-1),
+    "spaces": dict(spaces__vocab_size=-1),
+    "model type": dict(model__config={"model_type": "nonesuch"}),
+    "model size": dict(model__config={"model_type": "llama", "hidden_size": "x"}),
+    "negative size": dict(model__config={"model_type": "llama", "vocab_size": -1}),
+    "policy": dict(policy_kwargs={"colour": "red"}),
+}
+
+
+@pytest.mark.parametrize("changes", WRONG.values(), ids=WRONG)
+def test_wrong_settings_are_refused_in_a_sentence(trained, tmp_path, changes):
+    path = doctored(trained, tmp_path / "model.zip", **changes)
+    with pytest.raises(CheckpointError, match=r"model\.zip.*take another one") as caught:
+        TextPPO.load(path, env=letters_env(), device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["settings.json", "policy.safetensors"])
+def test_a_checkpoint_without_a_member_is_refused(trained, tmp_path, name):
+    trained.save(tmp_path / "model.zip")
+    members = checkpoint.read(tmp_path / "model.zip")
+    del members[name]
+    checkpoint.write(tmp_path / "model.zip", members)
+    for read in (TextPPO.load, trained.set_parameters):
+        with pytest.raises(CheckpointError, match=r"model\.zip"):
+            read(tmp_path / "model.zip")
+
+
+def test_a_file_sets_only_what_is_saved(trained, tmp_path):
+    path = doctored(
+        trained,
+        tmp_path / "model.zip",
+        attributes__tensorboard_log=str(tmp_path / "elsewhere"),
+        attributes__policy_class="x",
+    )
+    loaded = TextPPO.load(path, env=letters_env(), device="cpu").learn(1)
+    assert loaded.tensorboard_log is None and not (tmp_path / "elsewhere").exists()
+    assert loaded.policy_class is trained.policy_class
 
 
 def test_parameters_can_be_taken_out_and_put_back(trained):

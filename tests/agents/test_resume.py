@@ -433,6 +433,9 @@ def test_half_an_optimiser_step_is_no_point_to_go_on_from(tmp_path, monkeypatch)
         lambda moment: moment["dict"].pop(0),
         lambda moment: moment["dict"][4].__setitem__(1, "no generators"),
         lambda moment: moment["dict"].__setitem__(slice(4, None), []),
+        lambda moment: moment["dict"][0][1]["dict"][0].__setitem__(1, "many"),  # num_timesteps
+        lambda moment: moment["dict"][0][1]["dict"][0].__setitem__(1, -1),
+        lambda moment: moment["dict"][1][1]["dict"][0].__setitem__(1, "much"),  # the KL coefficient
     ],
 )
 def test_a_doctored_moment_is_refused_in_a_sentence(tmp_path, change):
