@@ -67,7 +67,7 @@ def settings_of(options: Namespace) -> LoopSettings:
         # Deeper than the policy: two layers do not learn to compare a reply with its message.
         reward=RewardSettings(
             model=str(support_reply.REWARD_START),
-            epochs=3,
+            epochs=2,
             batch_size=16,
             learning_rate=1e-4,
             weight_decay=0.05,

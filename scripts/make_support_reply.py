@@ -22,6 +22,7 @@ from text_envs.tasks.support_reply import FOLDER, demonstrations
 from text_envs.trained_tokenizer import trained_tokenizer
 
 VOCAB_SIZE = 1024
+MISMATCHES = 16_000
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -65,8 +66,8 @@ def make_reward_start(tokenizer: PreTrainedTokenizerFast, folder: Path, steps: i
             config, learned, tokenizer, scratch, max_steps=steps, batch_size=32, learning_rate=2e-3, lr_schedule="cosine",
             warmup_steps=60, seed=seed, device="cpu",
         )  # fmt: skip
-        pairs = [(row["prompt"], row["response"]) for row in learned[:8000]]
-        made = pretrain(scratch, pairs, n=8000, seed=seed, device="cpu")
+        pairs = [(row["prompt"], row["response"]) for row in learned[:MISMATCHES]]
+        made = pretrain(scratch, pairs, n=MISMATCHES, seed=seed, device="cpu")
     made.model.to(torch.bfloat16).save_pretrained(folder)
     made.tokenizer.save_pretrained(folder)
     print(f"{folder}: accuracy on held-out mismatches {made.epochs[-1].held_out_accuracy:.3f}")

@@ -20,7 +20,6 @@ from reward_models.baselines import BagOfWords
 from reward_models.calibration import calibrate
 from reward_models.evaluation import Evaluation, Share, evaluate
 from reward_models.learning import train
-from reward_models.mismatches import pretrain
 from reward_models.preferences import Comparison, Origin
 from reward_models.preferences.entries import Sample
 from reward_models.preferences.raters import SimulatedRater
@@ -29,9 +28,6 @@ from text_envs.tasks import support_reply
 
 COMPARISONS, HELD_OUT, FLIP = 2000, 600, 0.15
 CUSTOMERS = 256  # held-out ones, on whom policies are compared
-MISMATCHES = (
-    10_000  # more of them than the start that comes with the task has seen, for the length of one epoch
-)
 REWARD = dict(
     epochs=3, batch_size=16, learning_rate=1e-4, weight_decay=0.05, label_smoothing=0.15, dropout=0.1
 )
@@ -90,14 +86,8 @@ def measure(seeds: Sequence[int], say: Callable[[str], None]) -> Support:
     )
     quiet: dict[str, Any] = dict(device="cpu", progress=None)
     with tempfile.TemporaryDirectory() as scratch:
-        start, folder = f"{scratch}/start", f"{scratch}/reward"
-        demonstrations = [
-            (row["prompt"], row["response"])
-            for row in support_reply.demonstrations("train", MISMATCHES, seed=1)
-        ]
-        told = pretrain(support_reply.REWARD_START, demonstrations, start, n=MISMATCHES, epochs=1, **quiet)
-        say(f"SupportReply: mismatches are told with accuracy {told.epochs[-1].held_out_accuracy:.3f}")
-        made = train(start, learned, folder, **quiet, **REWARD)
+        folder = f"{scratch}/reward"
+        made = train(support_reply.REWARD_START, learned, folder, **quiet, **REWARD)
         judges = {
             "learned model": make(folder),
             "bag of words": BagOfWords.fit(learned),
