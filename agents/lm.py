@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN, NewGELUActivation
 
+from reward_models.completion import in_short
+
 SMALL_VOCABULARY = 128
 # Below it the casts eat what the products gain (1.0x to 1.2x of an iteration on AVX512-BF16, 1.6x from here on; on an
 # H200, where every cast is a kernel more, an iteration at 128 takes 3.4 times as long as in float32), and float32 keeps a
@@ -62,7 +64,7 @@ class LanguageModel(nn.Module):
         self, model: PreTrainedModel, vocab_size: int, temperature: float = 1.0, dtype: str = "auto"
     ):
         super().__init__()
-        if temperature <= 0:
+        if not temperature > 0:
             raise ValueError(
                 f"temperature is {temperature}: in the policy. It must be positive; predict(deterministic=True) is greedy."
             )
@@ -199,11 +201,11 @@ def load_causal_lm(model: Any, vocab_size: int, max_length: int) -> PreTrainedMo
         return model  # type: ignore[return-value]
     if isinstance(model, str | os.PathLike):
         try:
-            return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-        except (OSError, ValueError) as error:
+            return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, trust_remote_code=False)
+        except Exception as error:  # of transformers, safetensors, huggingface_hub
             raise ValueError(
                 f"No causal LM could be loaded: from model={os.fspath(model)!r}. Give a folder that holds config.json and "
-                f"weights, as save_pretrained writes it. transformers said: {error}"
+                f"weights, as save_pretrained writes it. transformers said: {in_short(error)}."
             ) from error
     if model is None:
         if vocab_size > SMALL_VOCABULARY:

@@ -36,6 +36,7 @@ from agents.packing import (
 )
 from agents.policy import CausalLMPolicy
 from agents.resume import ResumableAlgorithm
+from reward_models.completion import in_short
 
 MAX_ENVS = 64  # sub-environments that a single environment is turned into, at most
 
@@ -230,9 +231,8 @@ def _explained(path: Any) -> Iterator[None]:
     except (CheckpointError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        told = " ".join(f"{type(error).__name__}: {error}".split())
         raise CheckpointError(
-            f"No model can be made of the checkpoint ({told[:300]}): in {path}. It was not written by this library's "
+            f"No model can be made of the checkpoint ({in_short(error)}): in {path}. It was not written by this library's "
             "save, or does not fit what was given to load; take another one."
         ) from error
 

@@ -286,8 +286,16 @@ def choose(logits: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor]
     row: ``torch.multinomial`` draws from the same distribution several times slower. The uniform number is kept just below
     the sum of the probabilities. A GPU adds up in parallel, so its CDF may rise by a rounding error where a probability is
     0: there the draw is a race of exponential times, which the token of probability p wins with probability p.
+
+    Raises:
+        ValueError: NaN, on a CPU. A GPU would have to be waited for; there it is the gradient that is refused.
     """
     probabilities = torch.softmax(logits, dim=-1)
+    if probabilities.device.type == "cpu" and probabilities[:, 0].isnan().any():  # one NaN makes the row NaN
+        raise ValueError(
+            "The policy's probabilities are NaN: in the choice of the next token. If it was trained, a step was too large: "
+            "begin anew and lower learning_rate. If it was not, raise temperature, or take other weights."
+        )
     if deterministic:
         actions = logits.argmax(dim=-1, keepdim=True)
     elif probabilities.device.type == "cpu":

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from reward_models.completion import Completion, RewardError, excerpt
+from reward_models.completion import Completion, RewardError, excerpt, in_short
 from reward_models.encoding import TEMPLATE, CompletionEncoder, longest
 
 Output = Literal["logit", "log_odds", "probability"]
@@ -192,9 +192,9 @@ def _load(model: Any, tokenizer: Any, dtype: str) -> tuple[Any, Any]:
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 source, dtype=getattr(torch, dtype), output_loading_info=True
             )
-        except (OSError, ValueError) as error:
+        except Exception as error:  # of transformers, safetensors, tokenizers, huggingface_hub
             raise RewardError(
-                f"classifier: no sequence classifier could be loaded from {source!r}: {error}. Give a folder that "
+                f"classifier: no sequence classifier could be loaded from {source!r}: {in_short(error)}. Give a folder that "
                 f"save_pretrained wrote, with config.json, weights and tokenizer."
             ) from error
         missing = info["missing_keys"]
@@ -208,9 +208,9 @@ def _load(model: Any, tokenizer: Any, dtype: str) -> tuple[Any, Any]:
     if isinstance(tokenizer, str | Path):
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(tokenizer))
-        except (OSError, ValueError) as error:
+        except Exception as error:
             raise RewardError(
-                f"classifier: no tokenizer could be loaded from {str(tokenizer)!r}: {error}. "
+                f"classifier: no tokenizer could be loaded from {str(tokenizer)!r}: {in_short(error)}. "
                 f"Save it into the model's folder, or give tokenizer=..."
             ) from error
     tokenizer = copy.deepcopy(tokenizer)

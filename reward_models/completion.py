@@ -54,6 +54,15 @@ def excerpt(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit + 2 else text[:limit] + "..."
 
 
+def in_short(error: BaseException, limit: int = 300) -> str:
+    """What another library's error says, in one line: its first, and the second where a colon leads to it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+    if not isinstance(error, OSError | ValueError) or not text:
+        text = f"{type(error).__name__}: {text}"
+    return text[:limit].rstrip(".: ")
+
+
 def name_of(reward_model: object) -> str:
     """What an error message calls a reward model: the full name of a function, else the class."""
     reward_model = getattr(reward_model, "function", reward_model)  # the one that a TRLReward adapts
@@ -109,7 +118,7 @@ def score(reward_model: RewardModel, completions: Sequence[Completion]) -> np.nd
         scores = _as_list(reward_model(completions))
     except RewardError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a reward that exits would end training as if all were well
         raise _explain(reward_model, completions, error) from error
     if isinstance(scores, str):
         raise RewardError(
@@ -161,11 +170,13 @@ def _as_number(value: Any) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _explain(reward_model: RewardModel, completions: Sequence[Completion], error: Exception) -> RewardError:
+def _explain(
+    reward_model: RewardModel, completions: Sequence[Completion], error: BaseException
+) -> RewardError:
     """Find, one by one and within limits, the completion that makes the reward model raise."""
     total = len(completions)
 
-    def failed(error: Exception, on: str) -> str:
+    def failed(error: BaseException, on: str) -> str:
         return f"Reward model {name_of(reward_model)} raised {type(error).__name__}: {error}, on {on}"
 
     if total == 1:
@@ -174,7 +185,7 @@ def _explain(reward_model: RewardModel, completions: Sequence[Completion], error
     for index, completion in enumerate(completions[:SEARCH_COMPLETIONS]):
         try:
             _as_list(reward_model([completion]))
-        except Exception as single:
+        except (Exception, SystemExit) as single:
             on = where(completion, index, total)
             return RewardError(f"{failed(single, on)}. Mend the reward for such a reply.")
         if time.monotonic() > deadline:

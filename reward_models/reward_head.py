@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from reward_models.completion import RewardError
+from reward_models.completion import RewardError, in_short
 
 TOLERANCE = 1e-4  # of a float32 score, computed in two ways
 
@@ -154,8 +154,10 @@ def load_reward_tokenizer(tokenizer: Any, model: Any) -> Any:
     if isinstance(tokenizer, str | os.PathLike):
         try:
             tokenizer = AutoTokenizer.from_pretrained(tokenizer)
-        except (OSError, ValueError) as error:
-            raise RewardError(f"No tokenizer could be loaded from {tokenizer!r}: {error}.") from error
+        except Exception as error:
+            raise RewardError(
+                f"No tokenizer could be loaded from {tokenizer!r}: {in_short(error)}. Give tokenizer, or its folder."
+            ) from error
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.truncation_side, tokenizer.padding_side = "left", "right"
     return tokenizer
@@ -192,10 +194,10 @@ def _from_folder(folder: str) -> tuple[PreTrainedModel, bool]:
         classifier, info = AutoModelForSequenceClassification.from_pretrained(
             folder, config=config, dtype=torch.float32, output_loading_info=True
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of transformers, safetensors, huggingface_hub
         raise RewardError(
             f"No causal language model could be loaded from {folder!r}. Give a folder that holds config.json and weights, "
-            f"as save_pretrained writes it. transformers said: {error}"
+            f"as save_pretrained writes it. transformers said: {in_short(error)}."
         ) from error
     missing = sorted(key for key in info["missing_keys"] if made or not key.startswith("score."))
     if missing:

@@ -9,6 +9,8 @@ from operator import index
 from pathlib import Path
 from typing import Any
 
+from reward_models.completion import in_short
+
 
 def load_tokenizer(tokenizer: Any) -> Any:
     """A tokenizer object as it is; of a folder or name, the tokenizer it holds.
@@ -28,17 +30,17 @@ def load_tokenizer(tokenizer: Any) -> Any:
     name = os.fspath(tokenizer)
     if not os.path.isdir(name) and name.startswith((os.sep, ".", "~")):
         raise ValueError(f"There is no folder {name!r}. Give a tokenizer, or a folder with tokenizer.json.")
-    if os.path.isfile(os.path.join(name, "tokenizer.json")):
-        from transformers import PreTrainedTokenizerFast
-
-        return PreTrainedTokenizerFast.from_pretrained(name)
-    from transformers import AutoTokenizer
-
     try:
+        if os.path.isfile(os.path.join(name, "tokenizer.json")):
+            from transformers import PreTrainedTokenizerFast
+
+            return PreTrainedTokenizerFast.from_pretrained(name)
+        from transformers import AutoTokenizer
+
         return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # tokenizers raises Exception itself
         raise ValueError(
-            f"No tokenizer at {name!r}: {error}. Give a folder with tokenizer.json, or a tokenizer object."
+            f"No tokenizer at {name!r}: {in_short(error)}. Give a folder with tokenizer.json, or a tokenizer object."
         ) from error
 
 
@@ -46,13 +48,13 @@ def find_eos(tokenizer: Any, eos_token_id: int | Sequence[int] | None, vocab_siz
     """The ids that end a response, sorted: as given, else of ``generation_config.json``, else the tokenizer.
 
     Raises:
-        ValueError: for an id outside the vocabulary.
+        ValueError: for an id outside the vocabulary, or a generation_config.json that cannot be read.
     """
     eos = eos_token_id
     if eos is None:
         generation = Path(str(getattr(tokenizer, "name_or_path", None) or "")) / "generation_config.json"
         if generation.is_file():
-            eos = json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id")
+            eos = _settings(generation).get("eos_token_id")
     if eos is None:
         eos = tokenizer.eos_token_id
     try:
@@ -71,6 +73,16 @@ def find_eos(tokenizer: Any, eos_token_id: int | Sequence[int] | None, vocab_siz
             "tokenizer, or a larger vocab_size."
         )
     return ids
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}. Mend it, or remove it.") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} holds {settings!r:.60}, no settings. Mend it, or remove it.")
+    return settings
 
 
 def decode(tokenizer: Any, sequences: Sequence[Sequence[int]]) -> list[str]:

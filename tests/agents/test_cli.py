@@ -199,6 +199,47 @@ def test_a_mistake_in_prompts_or_reward(model_folder, prompts, tmp_path, capsys,
     assert_one_message(status, capsys.readouterr(), says)
 
 
+DAMAGES = {
+    "weights cut short": ("model.safetensors", lambda content: content[:100], "SafetensorError"),
+    "another type": ("config.json", lambda content: content.replace(b": 32", b': "x"'), "hidden_size"),
+    "another shape": ("config.json", lambda content: content.replace(b": 32", b": 64"), "mismatched"),
+    "another kind": ("config.json", lambda content: b'{"model_type": "t5"}', "T5Config'> for this kind of AutoModel"),
+    "tokenizer": ("tokenizer.json", lambda content: b"{}", "No tokenizer at .* Give a folder"),
+    "ends": ("generation_config.json", lambda content: b"[]", "generation_config.json holds \\[\\]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name, damage, says", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_model_folder_is_one_message(model_folder, prompts, tmp_path, capsys, name, damage, says):
+    (model_folder / name).write_bytes(damage((model_folder / name).read_bytes()))
+    demos = tmp_path / "demos.jsonl"
+    demos.write_text('{"prompt": "ab", "response": "cd"}\n')
+    for command in (
+        lambda: rlhf("generate", "--model", model_folder, "--prompt", "ab"),
+        lambda: rlhf("sft", "--model", model_folder, "--demos", demos, "--out", tmp_path / "sft"),
+        lambda: ppo(model_folder, prompts, tmp_path / "run"),
+    ):
+        assert command() == 2
+        last = capsys.readouterr().err.strip().splitlines()[-1]
+        assert re.search(f"^rlhf (generate|sft|ppo): error: .*{says}", last) and len(last) < 700, last
+
+
+@pytest.mark.parametrize(
+    "spoilt", [["--learning-rate", "1e30", "--batch-size", "8"], ["--temperature", "1e-40"]]
+)
+def test_a_policy_of_nans_is_one_message(model_folder, prompts, tmp_path, capsys, spoilt):
+    assert ppo(model_folder, prompts, tmp_path / "run", *spoilt) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.search("probabilities are NaN.*lower learning_rate.*raise temperature", last), last
+
+
+def test_a_reward_that_exits_is_one_message(model_folder, prompts, tmp_path, capsys, monkeypatch):
+    (tmp_path / "exiting_reward.py").write_text("def score(completions):\n    raise SystemExit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert ppo(model_folder, prompts, tmp_path / "run", "--reward", "exiting_reward:score") == 2
+    assert "exiting_reward.score raised SystemExit: 0, on completion 0" in capsys.readouterr().err
+
+
 def test_no_run_is_overwritten_by_accident(model_folder, prompts, tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "result.json").write_text("precious")

@@ -5,7 +5,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from agents import lm as module
-from agents.lm import LanguageModel, compute_dtype, kept_casts
+from agents.lm import LanguageModel, compute_dtype, kept_casts, load_causal_lm
+from agents.policy import choose
 from tests.agents.helpers import letters_policy
 
 
@@ -51,6 +52,30 @@ def test_kept_casts_end_with_the_block_so_that_new_weights_count():
         with language_model.autocast():
             after = language_model.logits(hidden)
     assert torch.allclose(after - before, torch.full((1, 11), 8.0), atol=0.1)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_no_token_is_chosen_by_nan(deterministic):
+    logits = torch.tensor([[0.0, 1.0], [0.0, float("nan")]])
+    with pytest.raises(ValueError, match="lower learning_rate"):
+        choose(logits, deterministic)
+    assert choose(logits[:1].repeat(2, 1), deterministic)[0].shape == (2,)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_temperature_is_positive(temperature):
+    with pytest.raises(ValueError, match=r"temperature is .* must be positive"):
+        letters_policy(temperature=temperature)
+
+
+def test_a_model_s_own_code_is_not_run_unasked(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "own", "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Evil"}}'
+    )
+    (tmp_path / "evil.py").write_text("raise SystemExit")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked whether the code may run"))
+    with pytest.raises(ValueError, match=r"No causal LM could be loaded.*custom code"):
+        load_causal_lm(tmp_path, 11, 16)
 
 
 def test_a_saved_policy_generates_at_the_temperature_it_was_trained_at(tmp_path):

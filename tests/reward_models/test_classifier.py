@@ -160,6 +160,17 @@ def test_folder_of_a_language_model_is_refused(tmp_path):
         make(str(tmp_path))
 
 
+def test_damaged_weights_are_named(tmp_path):
+    small("gpt2", "<pad>").save_pretrained(tmp_path)
+    tokenizer("<pad>").save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(
+        RewardError, match=f"could be loaded from '{tmp_path}': SafetensorError.* Give a folder"
+    ):
+        make(str(tmp_path))
+
+
 def test_mistakes_are_named(tmp_path):
     model, tok = small("gpt2", "<pad>", labels=3), tokenizer("<pad>")
     with pytest.raises(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reward_models import Completion, RewardError, score
+from reward_models.completion import in_short
 
 THREE = [Completion(f"prompt {i}", f"response {i}", (1, i), (2, i)) for i in range(3)]
 
@@ -123,6 +124,25 @@ def test_interrupt_is_not_an_error_of_the_reward():
 
     with pytest.raises(KeyboardInterrupt):
         score(reward, THREE)
+
+
+@pytest.mark.parametrize("completions", [THREE[:1], THREE])
+def test_a_reward_that_exits_is_one_that_fails(completions):
+    def reward(completions):
+        raise SystemExit(0)
+
+    with pytest.raises(RewardError, match="reward raised SystemExit: 0, on completion 0"):
+        score(reward, completions)
+
+
+def test_another_library_s_error_in_one_line():
+    assert in_short(ValueError("Unknown T5.\nChoose one of:\nA, B")) == "Unknown T5"
+    assert in_short(KeyError("model")) == "KeyError: 'model'"
+    assert (
+        in_short(RuntimeError("Wrong field:\n    x is no int\nmore"))
+        == "RuntimeError: Wrong field: x is no int"
+    )
+    assert in_short(OSError()) == "OSError"
 
 
 def test_excerpts_are_short_and_printable():

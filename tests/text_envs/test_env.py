@@ -230,6 +230,19 @@ def test_wrong_arguments_are_named(kwargs, parts):
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "generation_config.json"])
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_damaged_file_of_a_tokenizer_is_named(tmp_path, name, content):
+    BYTES.save_pretrained(tmp_path)
+    (tmp_path / name).write_text(content)
+    if (name, content) == ("generation_config.json", "{}"):
+        letter_env(tokenizer=str(tmp_path))  # nothing is wrong with saying nothing
+        return
+    with pytest.raises(ValueError, match=rf"{tmp_path}.*(Give a folder|Mend it)") as error:
+        letter_env(tokenizer=str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
 def test_a_tokenizer_is_a_tokenizer():
     with pytest.raises(TypeError, match="int"):
         letter_env(tokenizer=3)
