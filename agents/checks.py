@@ -1,6 +1,9 @@
 """What must hold before the first step of training, checked while it happens and said in a plain sentence if not."""
 
+import math
 import warnings
+from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +57,23 @@ def check_groups(buffer: EpisodeBuffer, samples_per_prompt: int) -> None:
             raise RuntimeError(
                 f"Group {group} of the rollout holds {len(seen)} responses to {len(set(seen))} prompts, not "
                 f"{samples_per_prompt} to one. Does the environment reset rows by itself? Use gymnasium.make_vec's own."
+            )
+
+
+def check_counts(owner: str, **counts: int | None) -> None:
+    """Raise ValueError for a count of ``owner``'s that is given and not a whole number of at least 1."""
+    for name, count in counts.items():
+        if count is not None and not (isinstance(count, Integral) and count >= 1):
+            raise ValueError(f"{name} is {count}: in {owner}. It must be a whole number, at least 1.")
+
+
+def check_schedules(owner: str, **schedules: Any) -> None:
+    """Raise ValueError for a number of ``owner``'s, or a schedule that begins with one, that is negative or not finite."""
+    for name, schedule in schedules.items():
+        value = schedule(1.0) if callable(schedule) else schedule
+        if value is not None and not (isinstance(value, Real) and 0 <= float(value) < math.inf):
+            raise ValueError(
+                f"{name} is {value}: in {owner}. Give a finite number of 0 or more, or a schedule of such."
             )
 
 

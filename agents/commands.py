@@ -24,6 +24,7 @@ from agents.ppo import TextPPO
 from agents.runs import Progress, RunFolder, last_wall_time
 from text_envs import TextGenerationEnv
 from text_envs.task import TextTask
+from text_envs.tokenizer import load_tokenizer
 
 # Options of `rlhf ppo` that are TextPPO's own, name for name.
 PPO_ARGUMENTS = (
@@ -111,7 +112,9 @@ def make_env(options: Namespace) -> gym.Env:
     }
     kwargs = {name: value for name, value in given.items() if value is not None} | options.env_kwargs
     if options.env is not None:
-        return made_with(options.env, lambda: gym.make(options.env, **kwargs))
+        env = made_with(options.env, lambda: gym.make(options.env, **kwargs))
+        check_tokenizer(env, options)
+        return env
     missing = [f"--{name}" for name in ("model", "reward") if getattr(options, name) is None]
     if missing:
         raise ValueError(
@@ -139,6 +142,24 @@ def made_with(name: str, make: Callable[[], gym.Env]) -> gym.Env:
     except TypeError as error:
         told = str(error).partition(" was raised from the environment creator")[0]  # gym.make's addition
         raise ValueError(f"{name} cannot be made with these options: {told}.") from error
+
+
+def check_tokenizer(env: gym.Env, options: Namespace) -> None:
+    """Raise ValueError where model and environment were both named, and the same ids mean other tokens to them."""
+    ours = getattr(env.unwrapped, "tokenizer", None)
+    if options.model is None or ours is None:
+        return
+    try:
+        known = load_tokenizer(options.model).get_vocab()
+    except ValueError:  # the model brings none
+        return
+    strange = [token for token, index in ours.get_vocab().items() if known.get(token) != index]
+    if strange:
+        raise ValueError(
+            f"--model {options.model} has other tokens than {options.env}, {strange[0]!r} for one: the ids of the one mean "
+            f"something else to the other. Give --env-kwargs '{json.dumps({'tokenizer': options.model})}' where the "
+            "environment takes it, or leave --model out."
+        )
 
 
 def make_ppo(options: Namespace) -> TextPPO:

@@ -10,6 +10,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import LinearSchedule, safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents.checks import check_counts, check_schedules
 from agents.envs import as_vec_env, common_attribute
 from agents.episodes import EpisodeBuffer
 from agents.kl import KLController
@@ -67,13 +68,10 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
         _init_setup_model: bool = True,
     ):
         own_name = type(self).__name__
-        counts = {
-            "n_episodes": n_episodes, "batch_size": batch_size, "n_epochs": n_epochs,
-            "samples_per_prompt": samples_per_prompt,
-        }  # fmt: skip
-        for name, value in counts.items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}: in {own_name}. It must be at least 1.")
+        check_counts(
+            own_name, n_episodes=n_episodes, batch_size=batch_size, micro_batch_size=micro_batch_size, n_epochs=n_epochs,
+            samples_per_prompt=samples_per_prompt, n_envs=n_envs,
+        )  # fmt: skip
         if n_episodes % samples_per_prompt:
             raise ValueError(
                 f"n_episodes is {n_episodes}, samples_per_prompt {samples_per_prompt}: in {own_name}. A rollout holds whole "
@@ -132,6 +130,7 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
         lm = load_causal_lm(model, vocab_size, length)
         if self.learning_rate is None:
             self.learning_rate = LinearSchedule(default_learning_rate(lm.num_parameters()), 0.0, 1.0)
+        check_schedules(type(self).__name__, **{name: getattr(self, name) for name in self.saved_schedules})
         self._setup_lr_schedule()
         kwargs = self.policy_kwargs | {"model": lm}
         self._check_critic(kwargs.get("value_model"))
@@ -160,6 +159,24 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
             .to(self.device)
             .requires_grad_(False)
         )
+
+    def _get_policy_from_name(self, policy_name: str) -> type[CausalLMPolicy]:  # type: ignore[override]
+        if policy_name not in self.policy_aliases:
+            raise ValueError(
+                f"Policy {policy_name!r} is not known: in {type(self).__name__}. Give 'CausalLMPolicy', or a subclass of it."
+            )
+        return self.policy_aliases[policy_name]
+
+    def predict(  # type: ignore[override]
+        self,
+        observation: dict[str, np.ndarray],
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, Any]:
+        """As Stable-Baselines3's, and sb3-contrib's where it gives ``action_masks``: see `CausalLMPolicy.predict`."""
+        return self.policy.predict(observation, state, episode_start, deterministic, action_masks)
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:

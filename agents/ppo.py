@@ -26,7 +26,8 @@ class TextPPO(OnPolicyTextAlgorithm):
     Args:
         policy: "CausalLMPolicy" or a subclass of it; its options go into ``policy_kwargs`` (``model``, ``value_model``,
             ``temperature``, ``dtype``). Without ``model`` the environment's ``default_model`` is used.
-        env: an environment, a vector environment or an id.
+        env: an environment, an id, or a vector environment; one of Gymnasium's must reset in the same step
+            (``AutoresetMode.SAME_STEP``), which is not its default.
         learning_rate: a float (constant, as in Stable-Baselines3), a schedule, or None: linear to 0 from
             1e-5 * sqrt(124e6 / parameters), at most 3e-4.
         n_episodes: episodes per rollout; 64 is Ouyang et al.'s order divided to fit a laptop (they use 512).

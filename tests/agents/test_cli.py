@@ -199,6 +199,19 @@ def test_a_mistake_in_prompts_or_reward(model_folder, prompts, tmp_path, capsys,
     assert_one_message(status, capsys.readouterr(), says)
 
 
+def test_a_model_of_other_tokens_than_the_environment_s_is_refused(model_folder, tmp_path, capsys):
+    def train(env, *more):
+        given = ["--model", model_folder, "--env", f"text_envs/{env}-v0", "--total-timesteps", "9", *SMALL]
+        return rlhf("ppo", *given, "--out", tmp_path / env, *more)
+
+    assert_one_message(
+        train("SupportReply"),
+        capsys.readouterr(),
+        "has other tokens than text_envs/SupportReply-v0.*leave --model out",
+    )
+    assert train("CountLetter", "--env-kwargs", json.dumps({"letters": LETTERS})) == 0
+
+
 DAMAGES = {
     "weights cut short": ("model.safetensors", lambda content: content[:100], "SafetensorError"),
     "another type": ("config.json", lambda content: content.replace(b": 32", b': "x"'), "hidden_size"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_masked_policy
 from stable_baselines3.common.callbacks import (
     BaseCallback,
     CheckpointCallback,
@@ -224,6 +225,16 @@ def test_evaluate_policy_with_the_cache_equals_prediction_without_it():
     assert with_cache == by_hand
 
 
+def test_sb3_contrib_s_evaluation_gives_predict_the_masks():
+    judged = []
+    env = letters_env(
+        allowed_tokens=["a", "b"],
+        reward_model=lambda completions: (judged.extend(completions), [0.0] * len(completions))[1],
+    )
+    evaluate_masked_policy(make_ppo(), Monitor(env), n_eval_episodes=5, deterministic=False)
+    assert len(judged) == 5 and {token for c in judged for token in c.response_ids} == {0, 1}
+
+
 def test_predict_decodes_many_rows_with_the_state_as_without():
     model = make_ppo()
     vec = TextVecEnv(letters_env().unwrapped.vectorize(6))
@@ -376,6 +387,17 @@ def test_a_failing_reward_is_an_error_that_leaves_the_model_usable():
     "settings, message",
     [
         (dict(n_episodes=0), "n_episodes is 0"),
+        (dict(micro_batch_size=-1), "micro_batch_size is -1"),
+        (dict(micro_batch_size=0), "micro_batch_size is 0"),
+        (dict(n_envs=0), "n_envs is 0"),
+        (dict(batch_size=2.5), r"batch_size is 2.5: in TextPPO\. It must be a whole number"),
+        (dict(clip_range=-1.0), "clip_range is -1"),
+        (dict(clip_range=float("nan")), "clip_range is nan"),
+        (dict(clip_range_vf=-1.0), "clip_range_vf is -1"),
+        (dict(learning_rate=-1.0), "learning_rate is -1"),
+        (dict(learning_rate=lambda progress: float("inf")), "learning_rate is inf"),
+        (dict(learning_rate="fast"), "learning_rate is fast"),
+        (dict(kl_coef=float("nan")), "kl_coef is nan"),
         (dict(kl_coef=-1.0), "kl_coef is -1"),
         (dict(kl_target=0.0), "kl_target is 0"),
         (dict(kl_estimator="k9"), "Choose one of k1, k2, k3"),
@@ -398,6 +420,11 @@ def test_a_failing_reward_is_an_error_that_leaves_the_model_usable():
 def test_mistakes_are_named_at_once(settings, message):
     with pytest.raises(ValueError, match=message):
         make_ppo(**settings)
+
+
+def test_another_policy_is_refused_with_the_one_there_is():
+    with pytest.raises(ValueError, match=r"'MlpPolicy' is not known: in TextPPO\. Give 'CausalLMPolicy'"):
+        TextPPO("MlpPolicy", letters_env())
 
 
 def test_a_gradient_that_is_no_number_is_an_error_that_leaves_the_policy_as_it_was():
