@@ -130,6 +130,10 @@ def score(reward_model: RewardModel, completions: Sequence[Completion]) -> np.nd
             f"Reward model {name} returned {len(scores)} scores for {total} completions, first "
             f"{where(completions[0], 0, total)}. Return one number per completion, in their order."
         )
+    if set(map(type, scores)) == {float}:  # the common case, all at once
+        result = np.array(scores)
+        if np.isfinite(result).all():
+            return result
     result = np.empty(total)
     for index, value in enumerate(scores):
         number = _as_number(value)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from itertools import repeat
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reward_models import Completion, score
-from text_envs.completions import LazyCompletion, ResponseTexts
+from text_envs.completions import EOS, LENGTH, STOP, EndedEpisodes
 from text_envs.prompts import Prompt, PromptSource, PromptStream
 from text_envs.task import TextTask
 from text_envs.tokens import IntArray, TokenBatch
 
 BoolArray = npt.NDArray[np.bool_]
-FinishReason = Literal["eos", "stop", "length"]
-FINISH_REASONS: tuple[FinishReason, ...] = ("length", "length", "stop", "eos")  # of 1, 2, 3; 0: not finished
-LENGTH, STOP, EOS = 1, 2, 3  # where more than one holds, the highest
 
 
 class TextEpisodes:
@@ -40,9 +38,7 @@ class TextEpisodes:
         self.running = np.zeros(n, dtype=np.bool_)
         self.streams: list[PromptStream | None] = [None] * n
         self.prompts: list[Prompt | None] = [None] * n
-        self.before_draw: list[dict[str, Any] | None] = [
-            None
-        ] * n  # each stream's state before its present prompt
+        self.drew = [False] * n  # whether each row's present prompt is the last that its stream drew
         self.all_rows = np.arange(n)
         self.deal_anew()
 
@@ -61,11 +57,12 @@ class TextEpisodes:
         """Begin new episodes in ``rows`` [k], from ``prompts`` [k] or, where None, from their streams."""
         if not len(rows):
             return
-        for i, row in enumerate(rows.tolist()):
-            given = None if prompts is None else prompts[i]
-            self.before_draw[row] = None
-            self.prompts[row] = self.task.prompts.read(given) if given is not None else self._draw(row)
-        self.tokens.start(rows, [self.prompts[row].ids for row in rows.tolist()])  # type: ignore[union-attr]
+        begun = []
+        for row, given in zip(rows.tolist(), prompts or repeat(None)):
+            self.drew[row] = False
+            self.prompts[row] = prompt = self._draw(row) if given is None else self.task.prompts.read(given)
+            begun.append(prompt.ids)
+        self.tokens.start(rows, begun)
         self.limits[rows] = self.tokens.prompt_lengths[rows] + self.task.max_new_tokens
         self.running[rows] = True
 
@@ -75,22 +72,22 @@ class TextEpisodes:
             return self._dealt
         stream = self.streams[row]
         assert stream is not None, "seed(row, rng) comes first"
-        self.before_draw[row] = stream.state()
+        self.drew[row] = True
         self._dealt, self._n_left = stream.draw(), self.samples_per_prompt - 1
         return self._dealt
 
     def stream_state(self, row: int, again: bool) -> dict[str, Any] | None:
-        """The state of a row's stream, JSON values; ``again``: from before its present prompt was drawn."""
-        stream, before = self.streams[row], self.before_draw[row]
-        if stream is None or (again and before is not None):
-            return before
-        return stream.state()
+        """The state of a row's stream, JSON values; ``again``: so that it draws its present prompt once more."""
+        stream = self.streams[row]
+        return None if stream is None else stream.state(again and self.drew[row])
 
     def step(self, rows: IntArray, actions: IntArray) -> tuple[IntArray, list[Completion]]:
         """Append one token to each of ``rows`` [k]; returns the rows that ended, and their completions."""
         task, tokens = self.task, self.tokens
         tokens.append(rows, actions)
-        finish = (tokens.lengths[rows] >= self.limits[rows]) * LENGTH
+        these = slice(None) if rows is self.all_rows else rows  # a slice picks faster
+        full = tokens.lengths[these] >= self.limits[these]
+        finish = full.view(np.int8)  # LENGTH where True
         if task.stop:
             finish[task.stopped(tokens, rows)] = STOP
         if task.eos_token_ids:
@@ -106,27 +103,10 @@ class TextEpisodes:
         return rows, self._completions(rows, finish[ended].tolist())
 
     def _completions(self, rows: IntArray, finish: list[int]) -> list[Completion]:
-        starts, ends = self.tokens.prompt_lengths[rows].tolist(), self.tokens.lengths[rows].tolist()
-        ids = self.tokens.input_ids[rows].tolist()
-        responses = [tuple(row_ids[start:end]) for row_ids, start, end in zip(ids, starts, ends)]
-        texts = ResponseTexts(self.task.decode, responses)
-        completions: list[Completion] = []
-        for i, row in enumerate(rows.tolist()):
-            prompt, reason = self.prompts[row], finish[i]
-            assert prompt is not None
-            completions.append(
-                LazyCompletion(
-                    prompt.text,
-                    tuple(ids[i][: starts[i]]),
-                    responses[i],
-                    FINISH_REASONS[reason],
-                    prompt.columns,
-                    texts,
-                    i,
-                    self.task.before_stop if reason == STOP else None,
-                )
-            )
-        return completions
+        tokens = self.tokens
+        prompts: Any = [self.prompts[row] for row in rows.tolist()]  # none of them None: they have begun
+        starts, ends = tokens.prompt_lengths[rows].tolist(), tokens.lengths[rows].tolist()
+        return EndedEpisodes(self.task, prompts, tokens.input_ids[rows], starts, ends, finish).completions()
 
     def scores(self, completions: Sequence[Completion]) -> npt.NDArray[np.float64]:
         """The reward model's scores, float64 ``[len(completions)]``, in one call; no call for none."""

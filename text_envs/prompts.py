@@ -18,6 +18,7 @@ from text_envs.tokens import IntArray
 logger = logging.getLogger("text_envs")
 
 CHUNK = 1024  # rows encoded at a time: bounds memory, and keeps the fast path of batched tokenizers
+DRAWN_AHEAD = 16  # a call of a random generator costs as much as sixteen numbers
 MOST_DROPPED_IN_A_ROW = 10_000  # an endless stream that yields nothing usable is an error, not a hang
 
 
@@ -207,7 +208,9 @@ class PromptStream:
 
     def __init__(self, source: PromptSource, rng: np.random.Generator):
         self.source, self.rng = source, rng
-        self.drawn = 0
+        self.drawn = self.drawn_before = 0  # after, and before, the last draw
+        self.index: int | None = None  # what the last draw from a finite source drew
+        self._ahead = list[int]()  # what the next ones will, the nearest last
         self.seed = int(rng.integers(2**63)) if source.endless else None
         self._rows: Iterator[Any] | None = None
 
@@ -217,9 +220,13 @@ class PromptStream:
         Raises:
             PromptError: if an endless stream ends, or yields something that is no prompt.
         """
+        self.drawn_before = self.drawn
         if self.source.endless is None:
+            if not self._ahead:  # the same numbers as one by one, at a tenth of the time
+                self._ahead = self.rng.integers(len(self.source), size=DRAWN_AHEAD)[::-1].tolist()
+            self.index = self._ahead.pop()
             self.drawn += 1
-            return self.source[int(self.rng.integers(len(self.source)))]
+            return self.source[self.index]
         for _ in range(MOST_DROPPED_IN_A_ROW):
             where = f"Prompt {self.drawn} of the generator function"
             prompt = self.source.read_or_drop(self._next_row(), where)
@@ -246,14 +253,22 @@ class PromptStream:
         self.drawn += 1
         return row
 
-    def state(self) -> dict[str, Any]:
-        """Where the stream stands, as JSON values."""
-        return {"rng": self.rng.bit_generator.state, "seed": self.seed, "drawn": self.drawn}
+    def state(self, again: bool = False) -> dict[str, Any]:
+        """Where the stream stands, as JSON values; ``again``: so that it draws its last prompt once more."""
+        last = [self.index] if again and self.index is not None else []
+        return {
+            "rng": self.rng.bit_generator.state,
+            "ahead": last + self._ahead[::-1],
+            "seed": self.seed,
+            "drawn": self.drawn_before if again else self.drawn,
+        }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a ``state()``, also of another process."""
         self.rng.bit_generator.state = state["rng"]
         self.seed, self.drawn, self._rows = state["seed"], state["drawn"], None
+        self.drawn_before, self.index = self.drawn, None
+        self._ahead = list(reversed(state.get("ahead", ())))  # states of version 0.1.0 have none
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_rows": None}  # a running generator can be neither pickled nor copied

@@ -69,12 +69,15 @@ class TextVecEnv(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         obs, rewards, dones, _, vector_infos = self.venv.step(self._actions)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        for row in np.flatnonzero(dones).tolist():
-            infos[row] = {
-                "completion": vector_infos["final_info"]["completion"][row],
-                "terminal_observation": vector_infos["final_obs"][row],
-                "TimeLimit.truncated": False,
-            }
+        if "final_info" in vector_infos:
+            completions, final = vector_infos["final_info"]["completion"], vector_infos["final_obs"]
+            ended = np.flatnonzero(dones)
+            for row, completion, last in zip(ended.tolist(), completions[ended], final[ended]):
+                infos[row] = {
+                    "completion": completion,
+                    "terminal_observation": last,
+                    "TimeLimit.truncated": False,
+                }
         for row, mask in enumerate(vector_infos.get("action_mask", ())):
             infos[row]["action_mask"] = mask
         return obs, rewards.astype(np.float32), dones, infos

@@ -164,23 +164,13 @@ class TextVectorEnv(TaskAttributes, VectorEnv):
             gymnasium.error.ResetNeeded: if a row that acts has no running episode.
             gymnasium.error.InvalidAction: for actions that are no n tokens of the vocabulary (or -1).
         """
-        actions = self._checked(actions)
+        actions, some_rest = self._checked(actions)
         rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=np.bool_)
         infos: dict[str, Any] = {}
-        acting = actions != REST
-        if self._due.any():
-            due = self._due & acting
-            self._restart(np.flatnonzero(due))
-            acting &= ~due
         rows = self.episodes.all_rows
-        if not acting.all():
-            rows = np.flatnonzero(acting)
+        if some_rest or not self.episodes.running.all():
+            rows = self._acting(actions)
             actions = actions[rows]
-        if not self.episodes.running[rows].all():
-            raise gym.error.ResetNeeded(
-                f"Rows {rows[~self.episodes.running[rows]].tolist()} have no running episode. Call reset() "
-                "first; under DISABLED autoreset with options={'reset_mask': ...}."
-            )
         ended, completions = self.episodes.step(rows, actions)
         if completions:
             terminated[ended] = True
@@ -193,20 +183,35 @@ class TextVectorEnv(TaskAttributes, VectorEnv):
         truncated = np.zeros(self.num_envs, dtype=np.bool_)
         return self.episodes.tokens.observation(), rewards, terminated, truncated, infos
 
-    def _checked(self, actions: Any) -> IntArray:
+    def _acting(self, actions: IntArray) -> IntArray:
+        """The rows that append a token: not those that rest, and not those that are due, which are reset."""
+        acting = actions != REST
+        due = self._due & acting
+        self._restart(np.flatnonzero(due))
+        rows = np.flatnonzero(acting & ~due)
+        if not self.episodes.running[rows].all():
+            raise gym.error.ResetNeeded(
+                f"Rows {rows[~self.episodes.running[rows]].tolist()} have no running episode. Call reset() "
+                "first; under DISABLED autoreset with options={'reset_mask': ...}."
+            )
+        return rows
+
+    def _checked(self, actions: Any) -> tuple[IntArray, bool]:
+        """The actions as int64 ``[n]``, and whether any of them rests its row."""
         array = np.asarray(actions)
         if array.shape != (self.num_envs,) or array.dtype.kind not in "iu":
             raise gym.error.InvalidAction(
                 f"Actions are {array.dtype} of shape {array.shape}. Give {self.num_envs} integers, one for "
                 "each row."
             )
-        if array.min() < REST or array.max() >= self.task.vocab_size:
+        lowest = array.min()
+        if lowest < REST or array.max() >= self.task.vocab_size:
             row = int(np.flatnonzero((array < REST) | (array >= self.task.vocab_size))[0])
             raise gym.error.InvalidAction(
                 f"Action {array[row]} of row {row} is no token. Give integers in {self.single_action_space}, "
                 "or -1 to rest the row."
             )
-        return array.astype(np.int64, copy=False)
+        return array.astype(np.int64, copy=False), bool(lowest == REST)
 
     def _judge(self, completions: list[Completion]) -> FloatArray | float:
         if self.defer_scores:
@@ -270,8 +275,7 @@ class TextVectorEnv(TaskAttributes, VectorEnv):
 def objects(n: int, rows: IntArray, values: Sequence[Any]) -> npt.NDArray[np.object_]:
     """An object array ``[n]`` with ``values`` in ``rows``, None elsewhere."""
     array = np.full(n, None, dtype=object)
-    for row, value in zip(rows, values):
-        array[row] = value
+    array[rows] = np.fromiter(values, object, len(values))
     return array
 
 
