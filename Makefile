@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint bench trl112 clean
 
 demo: $(VENV)/.demo
 	$(BIN)/rlhf demo
@@ -24,6 +24,16 @@ lint: $(VENV)/.test
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.throughput
 
+# TRL 1.12, the last with a PPOTrainer, for the benchmark alone: its versions need not fit beside ours.
+trl112: .venv-trl112/.done
+
+.venv-trl112/.done: constraints.txt
+	$(PYTHON) -m venv .venv-trl112
+	.venv-trl112/bin/python -m pip install -q -c constraints.txt torch
+	sed '/^trl==/d' constraints.txt > .venv-trl112/constraints.txt
+	.venv-trl112/bin/python -m pip install -q -c .venv-trl112/constraints.txt 'trl==1.12.*' psutil
+	touch $@
+
 # torch first and alone: its version decides which build, and how many gigabytes, everything after it pulls in.
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -40,4 +50,4 @@ $(VENV)/.bench: $(VENV)/.test
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-trl112 build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TextIO
@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import psutil
 import torch
 
+from benchmarks.throughput.other_python import OtherPython
 from benchmarks.throughput.setting import Setting
 
 
@@ -24,17 +25,30 @@ class Contender:
         function: "module:function", called as ``function(setting, rounds, **kwargs)`` in a process of its own; it prepares
             itself, then runs one round whenever ``rounds.next()`` returns True.
         label: what the table calls it.
+        changes: of the setting, for it alone.
         needs: a package without which it is skipped.
+        python: another Python that runs it, without which it is skipped.
     """
 
     function: str
     label: str
     kwargs: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
     needs: str | None = None
+    python: OtherPython | None = None
 
     @property
     def is_installed(self) -> bool:
+        if self.python is not None:
+            return self.python.find() is not None
         return self.needs is None or find_spec(self.needs) is not None
+
+    @property
+    def notice(self) -> str:
+        """What to do where it is not installed."""
+        if self.python is not None:
+            return self.python.notice
+        return f"{self.needs} is not installed: pip install 'text-envs[bench]'"
 
     @property
     def is_bf16(self) -> bool:
@@ -72,13 +86,12 @@ class Rounds:
             self._send({"ready": True})
         if self.orders.readline().strip() != "run":
             return False
-        self._started = time.perf_counter(), time.process_time(), busy_seconds()
+        self._started = time.perf_counter(), own_seconds(), busy_seconds()
         return True
 
     def _report(self, started: tuple[float, float, float]) -> None:
         wall, cpu, busy = (
-            now - then
-            for now, then in zip((time.perf_counter(), time.process_time(), busy_seconds()), started)
+            now - then for now, then in zip((time.perf_counter(), own_seconds(), busy_seconds()), started)
         )
         self._send(
             {
@@ -93,6 +106,12 @@ class Rounds:
 
     def _send(self, message: dict[str, Any]) -> None:
         print(json.dumps(message), file=self.reports, flush=True)
+
+
+def own_seconds() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
 
 
 def usable_cores() -> list[int]:
@@ -133,4 +152,4 @@ def watch_dtype(model: torch.nn.Module, facts: dict[str, Any], what: str) -> Non
 def run(contender: Contender, setting: Setting, threads: int, orders: TextIO, reports: TextIO) -> None:
     """What a contender's process does."""
     torch.set_num_threads(threads)
-    contender.load()(setting, Rounds(orders, reports), **contender.kwargs)
+    contender.load()(replace(setting, **contender.changes), Rounds(orders, reports), **contender.kwargs)

@@ -11,6 +11,7 @@ from benchmarks.throughput.tables import TABLES, Bar
 from benchmarks.throughput.worker import Sample, Worker
 
 DISTURBED = 0.1  # cores that anyone else may use while a round runs
+NEEDS_BF16 = "needs bf16 hardware"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,9 @@ class Ratio:
 
     @property
     def passes(self) -> bool:
-        return self.value <= self.bar.limit if self.bar.quantity == "memory" else self.value >= self.bar.limit
+        if self.bar.limit is None:
+            return True
+        return self.value >= self.bar.limit if self.bar.quantity == "speed" else self.value <= self.bar.limit
 
 
 @dataclass
@@ -67,7 +70,8 @@ class Measured:
             value = self.peak_mb(bar.ours) / self.peak_mb(bar.theirs)
             return Ratio(bar, value, value, value, len(rounds))
         quiet = [r for r in rounds if not is_disturbed(r[bar.ours]) and not is_disturbed(r[bar.theirs])]
-        ratios = [r[bar.theirs]["per_unit"] / r[bar.ours]["per_unit"] for r in quiet or rounds]
+        above, below = (bar.theirs, bar.ours) if bar.quantity == "speed" else (bar.ours, bar.theirs)
+        ratios = [r[above]["per_unit"] / r[below]["per_unit"] for r in quiet or rounds]
         return Ratio(bar, median(ratios), min(ratios), max(ratios), len(quiet))
 
 
@@ -79,29 +83,29 @@ def is_disturbed(sample: Sample) -> bool:
 def measure(table: str, names: list[str], rounds: int, threads: int, say: Callable[[str], None]) -> Measured:
     """Start the contenders, warm each up with a round that does not count, then let them take turns.
 
-    A round in which somebody else was busy is repeated, up to ``2 * rounds`` in all. Contenders in bfloat16 take part in one
-    round only, not warmed up, where the CPU has no such instructions: it lasts minutes, and says all there is to say.
+    A round in which somebody else was busy is repeated, up to ``2 * rounds`` in all. Where the CPU has no such instructions,
+    contenders in bfloat16 are skipped: its products are emulated there, for minutes, and say nothing about anyone.
     """
     measured = Measured(table, [], {})
+    rounds = min(rounds, TABLES[table].most_rounds)
     with ExitStack() as stack:
-        workers, once = [], []
+        workers = []
         for name in names:
             contender = TABLES[table].contenders[name]
             if not contender.is_installed:
-                measured.skipped[name] = f"{contender.needs} is not installed: pip install 'text-envs[bench]'"
+                measured.skipped[name] = contender.notice
+            elif contender.is_bf16 and not bf16_in_hardware():
+                measured.skipped[name] = NEEDS_BF16
+            if name in measured.skipped:
                 say(f"skipped {contender.label}: {measured.skipped[name]}")
                 continue
             worker = Worker(table, name, threads)
             stack.callback(worker.close)
-            if contender.is_bf16 and not bf16_in_hardware():
-                once.append(worker)
-                continue
             say(f"{contender.label}: warm-up {worker.round()['wall']:.1f} s")
             workers.append(worker)
         n_quiet = 0
-        while (workers or once) and n_quiet < rounds and len(measured.rounds) < 2 * rounds:
-            samples = {worker.name: worker.round() for worker in [*workers, *once]}
-            once = []
+        while workers and n_quiet < rounds and len(measured.rounds) < 2 * rounds:
+            samples = {worker.name: worker.round() for worker in workers}
             measured.rounds.append(samples)
             disturbed = [name for name, sample in samples.items() if is_disturbed(sample)]
             n_quiet += not disturbed

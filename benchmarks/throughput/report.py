@@ -8,17 +8,19 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from benchmarks.throughput.measure import Measured, Ratio, is_disturbed
+from benchmarks.throughput.scaling import ScalingTable, scaling_rows
 from benchmarks.throughput.setting import Setting
 from benchmarks.throughput.tables import TABLES
 
-NO_BF16 = "bfloat16 has no hardware support on this CPU: its products are emulated, so bars in bf16 are out of reach here"
+Section = tuple[str, list[str], list[list[str]]]  # title, columns, rows
+NO_BF16 = "bfloat16 has no hardware support on this CPU: its rows and bars are left out"
 
 
 def print_tables(results: list[Measured], machine: dict[str, Any]) -> None:
     """Everything, in the terminal."""
     console = Console()
     for measured in results:
-        for title, columns, rows in (contender_rows(measured), bar_rows(measured, machine)):
+        for title, columns, rows in sections(measured):
             table = RichTable(*columns, title=title)
             for row in rows:
                 table.add_row(*row)
@@ -27,28 +29,29 @@ def print_tables(results: list[Measured], machine: dict[str, Any]) -> None:
         console.print(line, highlight=False)
 
 
-def contender_rows(measured: Measured) -> tuple[str, list[str], list[list[str]]]:
+def sections(measured: Measured) -> list[Section]:
+    """What is shown of a table: its contenders, and their ratios; or, where it has no bars, one table of its own kind."""
+    table = TABLES[measured.table]
+    if isinstance(table, ScalingTable):
+        return [scaling_rows(measured, table)]
+    return [contender_rows(measured), bar_rows(measured)]
+
+
+def contender_rows(measured: Measured) -> Section:
     """Title, columns and rows: one for each contender."""
     table = TABLES[measured.table]
-    per_token = table.unit == "token"
-    columns = [
-        "contender",
-        "tokens/s" if per_token else f"ms per {table.unit}",
-        "peak MB",
-        "rounds kept",
-        "notes",
-    ]
+    columns = ["contender", table.shown, "peak MB", "rounds kept", "notes"]
     rows = []
     for name, contender in table.contenders.items():
         if name in measured.skipped:
             rows.append([contender.label, "-", "-", "-", measured.skipped[name]])
         elif any(name in samples for samples in measured.rounds):
-            seconds, samples = measured.seconds(name), measured.samples(name, quiet=False)
+            samples = measured.samples(name, quiet=False)
             quiet = sum(not is_disturbed(sample) for sample in samples)
             rows.append(
                 [
                     contender.label,
-                    f"{1 / seconds:,.0f}" if per_token else f"{seconds * 1e3:,.1f}",
+                    figure(measured.seconds(name), table.shown),
                     f"{measured.peak_mb(name):,.0f}",
                     f"{quiet} of {len(samples)}",
                     "; ".join(f"{key}: {value}" for key, value in measured.facts(name).items()),
@@ -57,37 +60,49 @@ def contender_rows(measured: Measured) -> tuple[str, list[str], list[list[str]]]
     return table.title, columns, rows
 
 
-def bar_rows(measured: Measured, machine: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+def figure(seconds: float, shown: str) -> str:
+    """Seconds per unit as a table shows them: "tokens/s", "ms per ..." or "µs per ..."."""
+    if shown == "tokens/s":
+        return f"{1 / seconds:,.0f}"
+    return f"{seconds * {'ms': 1e3, 'µs': 1e6}[shown.split()[0]]:,.1f}"
+
+
+def bar_rows(measured: Measured) -> Section:
     """Title, columns and rows: one for each bar."""
     table = TABLES[measured.table]
     rows = []
     for bar in table.bars:
         ratio = measured.ratio(bar)
-        if ratio is None:
+        reasons = [measured.skipped[name] for name in (bar.ours, bar.theirs) if name in measured.skipped]
+        if ratio is None and not reasons:  # a side was not asked for
             continue
         ours, theirs = (table.contenders[name].label for name in (bar.ours, bar.theirs))
-        sign = "at most" if bar.quantity == "memory" else "at least"
-        spread = "" if bar.quantity == "memory" else f" ({ratio.lowest:.2f} to {ratio.highest:.2f})"
+        sign = "at least" if bar.quantity == "speed" else "at most"
         rows.append(
             [
                 f"{bar.quantity}: {ours} / {theirs}",
-                f"{ratio.value:.2f}{spread}",
-                f"{sign} {bar.limit}",
-                verdict(ratio, machine),
+                "-" if ratio is None else ratio_text(ratio),
+                "-" if bar.limit is None else f"{sign} {bar.limit}",
+                reasons[0] if ratio is None else verdict(ratio),
+                bar.lever,
             ]
         )
     return (
-        "Ratios: median of the rounds' ratios (lowest to highest)",
-        ["what", "ratio", "bar", "verdict"],
+        "Ratios: median of the rounds' ratios (lowest to highest), and what they come from",
+        ["what", "ratio", "bar", "verdict", "lever"],
         rows,
     )
 
 
-def verdict(ratio: Ratio, machine: dict[str, Any]) -> str:
+def ratio_text(ratio: Ratio) -> str:
+    """The ratio, and of times its lowest and highest."""
+    spread = "" if ratio.bar.quantity == "memory" else f" ({ratio.lowest:.2f} to {ratio.highest:.2f})"
+    return f"{ratio.value:.2f}{spread}"
+
+
+def verdict(ratio: Ratio) -> str:
     """Pass or fail, and what else the reader has to know."""
-    word = "pass" if ratio.passes else "fail"
-    if not ratio.passes and ratio.bar.needs_bf16 and not machine["bf16_in_hardware"]:
-        word += ", no bf16 in this CPU"
+    word = "-" if ratio.bar.limit is None else "pass" if ratio.passes else "fail"
     return word if ratio.n_rounds else word + ", every round disturbed"
 
 
@@ -128,7 +143,7 @@ def write(results: list[Measured], machine: dict[str, Any], folder: Path) -> Non
     for line in machine_lines(machine):
         lines += [f"- {line}"]
     for measured in results:
-        for title, columns, rows in (contender_rows(measured), bar_rows(measured, machine)):
-            lines += ["", f"## {title}" if columns[0] == "contender" else f"{title}:", ""]
+        for title, columns, rows in sections(measured):
+            lines += ["", f"{title}:" if columns[0] == "what" else f"## {title}", ""]
             lines += ["| " + " | ".join(row) + " |" for row in (columns, ["---"] * len(columns), *rows)]
     (folder / "results.md").write_text("\n".join(lines) + "\n")

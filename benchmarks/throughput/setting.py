@@ -1,8 +1,11 @@
 """The task that all contenders run: a GPT-2, prompts of one length, and a reward that costs nothing."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +15,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     GPT2Config,
     PreTrainedConfig,
     PreTrainedModel,
@@ -19,7 +23,8 @@ from transformers import (
     Qwen2Config,
 )
 
-from reward_models import Completion
+if TYPE_CHECKING:  # a contender in a Python of its own has nothing of ours
+    from reward_models import Completion
 
 PAD, EOS = 0, 1
 
@@ -122,6 +127,13 @@ def make_model(setting: Setting, ends_early: bool = False, seed: int = 0) -> Pre
                 model.lm_head.bias.zero_()
                 model.lm_head.bias[EOS] = others - math.log(setting.mean_length - 1)
     return model.eval()
+
+
+def make_value_model(setting: Setting) -> PreTrainedModel:
+    """A value model as TRL has it: the same trunk with a score for each token."""
+    config = setting.config()
+    config.num_labels = 1
+    return AutoModelForSequenceClassification.from_config(config)
 
 
 def make_tokenizer(setting: Setting) -> PreTrainedTokenizerFast:

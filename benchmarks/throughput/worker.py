@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from typing import Any
 
 from benchmarks.throughput.contender import run
@@ -21,7 +22,7 @@ class ContenderFailed(RuntimeError):
 class Worker:
     """The parent's side: start the process, order rounds one by one, read their reports."""
 
-    def __init__(self, table: str, name: str, threads: int):
+    def __init__(self, table: str, name: str, threads: int, setting: Setting | None = None):
         self.name = name
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the worker
         environment = os.environ | {
@@ -31,7 +32,10 @@ class Worker:
             "TOKENIZERS_PARALLELISM": "false",
             "PYTHONWARNINGS": "ignore",
         }
-        command = [sys.executable, "-m", "benchmarks.throughput.worker", table, name, str(threads)]
+        python = TABLES[table].contenders[name].python
+        interpreter = (python and python.find()) or sys.executable
+        sizes = json.dumps(asdict(setting or Setting()))
+        command = [interpreter, "-m", "benchmarks.throughput.worker", table, name, str(threads), sizes]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -71,12 +75,12 @@ class Worker:
 
 
 def main() -> None:
-    """``python -m benchmarks.throughput.worker TABLE CONTENDER THREADS``: what ``Worker`` starts."""
-    table, name, threads = sys.argv[1:]
+    """``python -m benchmarks.throughput.worker TABLE CONTENDER THREADS SETTING``: what ``Worker`` starts."""
+    table, name, threads, sizes = sys.argv[1:]
     # Libraries print to stdout as they please; the reports go where stdout went when the process started.
     reports = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    run(TABLES[table].contenders[name], Setting(), int(threads), sys.stdin, reports)
+    run(TABLES[table].contenders[name], Setting(**json.loads(sizes)), int(threads), sys.stdin, reports)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""This library: whole iterations of TextPPO, its rollout alone, its vector environment alone."""
+"""This library: whole iterations of TextPPO, its rollout, its update, its vector environment alone."""
 
 from typing import Any, TypeVar
 
@@ -60,6 +60,7 @@ def iteration(setting: Setting, rounds: Rounds, dtype: str, **kwargs: Any) -> No
         policy_kwargs={"model": make_model(setting), **kwargs},
     )
     watch_dtype(agent.policy.lm.model, rounds.facts, "dtype")
+    rounds.facts["parameters"] = agent.policy.lm.model.num_parameters()
     rounds.units = setting.episodes
     while rounds.next():
         agent.learn(setting.tokens)
@@ -93,6 +94,30 @@ def rollout(setting: Setting, rounds: Rounds, dtype: str, ends_early: bool) -> N
         agent.learn(1)
         rounds.units = agent.n_tokens
         rounds.facts["mean length"] = round(agent.mean_length, 1)
+
+
+class Update(TextPPO):
+    """TextPPO whose first update is repeated, round after round, on the same rollout."""
+
+    rounds: Rounds
+
+    def train(self) -> None:
+        while self.rounds.next():
+            super().train()
+
+
+def update(setting: Setting, rounds: Rounds, dtype: str, **kwargs: Any) -> None:
+    """The update alone, all epochs; per response token."""
+    agent = make_agent(
+        setting,
+        Update,
+        dtype,
+        env=make_env(setting, setting.episodes),
+        policy_kwargs={"model": make_model(setting), **kwargs},
+    )
+    watch_dtype(agent.policy.lm.model, rounds.facts, "dtype")
+    agent.rounds, rounds.units = rounds, setting.tokens
+    agent.learn(setting.tokens)
 
 
 def env(setting: Setting, rounds: Rounds) -> None:
