@@ -268,7 +268,7 @@ class PromptStream:
         self.rng.bit_generator.state = state["rng"]
         self.seed, self.drawn, self._rows = state["seed"], state["drawn"], None
         self.drawn_before, self.index = self.drawn, None
-        self._ahead = list(reversed(state.get("ahead", ())))  # states of version 0.1.0 have none
+        self._ahead = list(reversed(state.get("ahead", ())))  # older checkpoints have none
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_rows": None}  # a running generator can be neither pickled nor copied

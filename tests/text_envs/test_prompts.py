@@ -93,14 +93,14 @@ def test_a_list_is_drawn_as_documented():
     source = PromptSource(list("abcdefgh"), LETTERS)
     rng, same = np.random.default_rng(5), np.random.default_rng(5)
     stream = PromptStream(source, rng)
-    assert [stream.draw().text for _ in range(9)] == ["abcdefgh"[int(same.integers(8))] for _ in range(9)]
+    assert [stream.draw().text for _ in range(50)] == ["abcdefgh"[int(same.integers(8))] for _ in range(50)]
 
 
 # -- resuming
 
 
 @pytest.mark.parametrize("prompts", [list("abcdefgh"), counting])
-@given(before=st.integers(0, 9), after=st.integers(1, 9))
+@given(before=st.integers(0, 20), after=st.integers(1, 20))
 def test_a_stream_continues_from_its_state(prompts, before, after):
     source = PromptSource(prompts, BYTES, max_prompt_tokens=12)
     stream = PromptStream(source, np.random.default_rng(1))
@@ -114,6 +114,15 @@ def test_a_stream_continues_from_its_state(prompts, before, after):
     expected = [stream.draw().text for _ in range(after)]
     for twin in (other, pickled, copied):
         assert [twin.draw().text for _ in range(after)] == expected
+
+
+def test_a_state_without_numbers_drawn_ahead_goes_on_from_its_generator():
+    rng = np.random.default_rng(1)
+    expected = ["abcdefgh"[int(number)] for number in np.random.default_rng(1).integers(8, size=4)]
+    stream = PromptStream(PromptSource(list("abcdefgh"), LETTERS), np.random.default_rng(2))
+    stream.draw()
+    stream.set_state({"rng": rng.bit_generator.state, "seed": None, "drawn": 3})
+    assert [stream.draw().text for _ in range(4)] == expected
 
 
 # -- encoding

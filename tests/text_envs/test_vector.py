@@ -96,6 +96,19 @@ def test_deferred_scores_come_in_the_order_episodes_ended_in_one_call():
     assert env.collect_scores().tolist() == [] and len(calls) == 1
 
 
+def test_a_completion_keeps_its_tokens_while_the_environment_goes_on():
+    env = letter_vector_env(2, prompts=["ab", "c"], max_new_tokens=2, autoreset_mode="SameStep")
+    env.reset(seed=0, options={"prompt": ["ab", "c"]})
+    env.step(np.array([0, 1]))
+    kept = env.step(np.array([2, 3]))[4]["final_info"]["completion"]
+    for _ in range(3):
+        env.step(np.array([7, 7]))
+    assert [(one.prompt, one.prompt_ids, one.response_ids, one.response) for one in kept] == [
+        ("ab", (0, 1), (0, 2), "ac"),
+        ("c", (2,), (1, 3), "bd"),
+    ]
+
+
 def test_a_reward_model_that_fails_names_the_completion():
     env = letter_vector_env(2, reward_model=lambda completions: [float("nan")] * 2, max_new_tokens=1)
     env.reset(seed=0)
