@@ -268,7 +268,8 @@ class PromptStream:
         self.rng.bit_generator.state = state["rng"]
         self.seed, self.drawn, self._rows = state["seed"], state["drawn"], None
         self.drawn_before, self.index = self.drawn, None
-        self._ahead = list(reversed(state.get("ahead", ())))  # older checkpoints have none
+        # Older checkpoints have none, and there may be fewer prompts by now.
+        self._ahead = [i for i in reversed(state.get("ahead", ())) if i in range(len(self.source))]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_rows": None}  # a running generator can be neither pickled nor copied
