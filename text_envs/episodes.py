@@ -85,7 +85,7 @@ class TextEpisodes:
         """Append one token to each of ``rows`` [k]; returns the rows that ended, and their completions."""
         task, tokens = self.task, self.tokens
         tokens.append(rows, actions)
-        these = slice(None) if rows is self.all_rows else rows  # a slice picks faster
+        these: slice | IntArray = slice(None) if rows is self.all_rows else rows  # a slice picks faster
         full = tokens.lengths[these] >= self.limits[these]
         finish = full.view(np.int8)  # LENGTH where True
         if task.stop:

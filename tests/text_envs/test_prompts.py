@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.text_envs.helpers import BYTES, LETTERS, byte_tokenizer
@@ -100,6 +100,7 @@ def test_a_list_is_drawn_as_documented():
 
 
 @pytest.mark.parametrize("prompts", [list("abcdefgh"), counting])
+@settings(deadline=None)
 @given(before=st.integers(0, 20), after=st.integers(1, 20))
 def test_a_stream_continues_from_its_state(prompts, before, after):
     source = PromptSource(prompts, BYTES, max_prompt_tokens=12)
