@@ -3,6 +3,8 @@
 import importlib.util
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BUDGET = dict(n_episodes=4, batch_size=2, n_epochs=1, device="cpu")
 
@@ -73,6 +75,26 @@ def test_06_whole_loop(tmp_path, capsys):
     )
     assert 0 <= result["stages"]["round-1/evaluate"]["scores"]["gold"]["mean"] <= 1
     assert "gold score" in capsys.readouterr().out and (tmp_path / "report.html").is_file()
+
+
+def test_08_trl_grpo_with_our_reward(tmp_path):
+    pytest.importorskip("trl")
+    rewards = load("08_trl_grpo_with_our_reward").main(
+        str(tmp_path), steps=1, per_device_train_batch_size=4, num_generations=2, max_completion_length=8
+    )
+    assert len(rewards) == 1 and (tmp_path / "model.safetensors").is_file()
+
+
+def test_09_trl_reward_from_our_preferences(tmp_path):
+    pytest.importorskip("trl")
+    score = load("09_trl_reward_from_our_preferences").main(None, str(tmp_path), n=20, max_steps=1)
+    assert isinstance(score, float) and score != 0
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+def test_10_reward_for_openrlhf(tmp_path):
+    good, bad = load("10_reward_for_openrlhf").main(path=str(tmp_path / "reward_func.py"))["rewards"].tolist()
+    assert good > 0 > bad
 
 
 def test_the_loop_s_files_describe_runs():
