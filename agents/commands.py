@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from agents.callbacks import SampleTable, SaveEvery, SignalReceived, stop_on_signals, visible
 from agents.generation import complete, policy_for
+from agents.lora import of_rank
 from agents.ppo import TextPPO
 from agents.runs import Progress, RunFolder, last_wall_time
 from text_envs import TextGenerationEnv
@@ -180,6 +181,8 @@ def make_ppo(options: Namespace) -> TextPPO:
     }
     if options.model is not None:
         policy_kwargs["model"] = options.model
+    if options.lora_r is not None:
+        policy_kwargs["lora"] = of_rank(options.lora_r)
     return TextPPO(
         "CausalLMPolicy",
         make_env(options),

@@ -20,6 +20,7 @@ from agents.doctor_run import dropout_rates
 from agents.doctor_training import BFLOAT16_TOLERANCE, FLOAT32_TOLERANCE, RATIO_TOLERANCE
 from agents.episodes import EpisodeBuffer
 from agents.generation import complete, policy_for
+from agents.lora import adds_nothing
 from agents.on_policy import OnPolicyTextAlgorithm
 from text_envs.task import TextTask
 
@@ -179,7 +180,7 @@ def ratio(found: Probe) -> Finding:
 def kl_at_the_start(ppo: OnPolicyTextAlgorithm, found: Probe) -> Finding:
     difference = found.buffer.log_probs - found.buffer.ref_log_probs
     per_reply = float(found.buffer.sum_per_episode(difference).mean())
-    if ppo.reference_model is None and ppo._n_updates == 0:
+    if ppo.reference_model is None and ppo._n_updates == 0 and adds_nothing(ppo.policy.lm.model):
         if float(np.abs(difference).max()) > 0:
             return problem(
                 "KL at the start",

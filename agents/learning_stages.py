@@ -175,7 +175,7 @@ def improve(
             kl_target=wanted.kl_target,
             missing_eos_penalty=wanted.missing_eos_penalty,
             reference_model=None if reference == policy else str(reference),
-            policy_kwargs={"model": str(policy)},
+            policy_kwargs={"model": str(policy), "value_model": wanted.value_model},
             seed=seed,
             device=settings.device,
         )

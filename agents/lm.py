@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN, NewGELUActivation
 
+from agents.lora import base_of, has_adapter, plain_module, train_adapter_only, twin
 from reward_models.completion import in_short
 
 SMALL_VOCABULARY = 128
@@ -75,7 +76,7 @@ class LanguageModel(nn.Module):
         compute_dtype(dtype, "cpu", self.hidden_size)  # raises for an unknown name
         self.softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
         self.attention_written_out = False
-        self.requires_grad_(True)
+        train_adapter_only(model)
         self.train(False)
         use_fused_gelu(model)
         self._choose_attention()
@@ -152,8 +153,14 @@ class LanguageModel(nn.Module):
         return -F.cross_entropy(logits, batch.actions, reduction="none"), logits, hidden
 
     def frozen_copy(self) -> "LanguageModel":
-        """The reference: the same weights now, never trained."""
+        """The reference: the same weights now, never trained; below an adapter those of the base, not copied."""
+        if has_adapter(self.model):
+            return base_of(self)
         return copy.deepcopy(self).requires_grad_(False)
+
+    def twin(self) -> "LanguageModel":
+        """The same weights now, to go their own way; weights below an adapter are not copied."""
+        return twin(self)
 
     @torch.no_grad()
     def _check_output_layer(self) -> None:
@@ -190,15 +197,16 @@ def load_causal_lm(model: Any, vocab_size: int, max_length: int) -> PreTrainedMo
     """A causal LM from what a user may give.
 
     Args:
-        model: a folder or hub id; a PreTrainedConfig or its dict (random weights); a module, taken as it is; or None for
-            a small random Llama (2 layers of 64), which fits vocabularies of at most 128 tokens.
+        model: a folder or hub id; a PreTrainedConfig or its dict (random weights); a module, or one with a LoRA adapter
+            (``peft.PeftModel``), taken as it is; or None for a small random Llama (2 layers of 64), which fits vocabularies
+            of at most 128 tokens.
         vocab_size, max_length: of the environment, in tokens; only None needs them.
 
     Raises:
         ValueError: if nothing can be made of ``model``.
     """
     if isinstance(model, nn.Module):
-        return model  # type: ignore[return-value]
+        return plain_module(model)
     if isinstance(model, str | os.PathLike):
         try:
             return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, trust_remote_code=False)

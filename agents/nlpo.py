@@ -59,7 +59,7 @@ class TextNLPO(TextPPO):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self.mask_policy: LanguageModel = self.policy.lm.frozen_copy()
+        self.mask_policy: LanguageModel = self.policy.lm.twin().requires_grad_(False)
         self.policy.restriction = TopPMask(self.policy, self.mask_policy, self.top_p)
 
     @property

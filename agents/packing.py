@@ -9,14 +9,19 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from agents.lora import names_of_base
+
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be trusted or does not fit. Nothing of it was executed or loaded."""
 
 
 def pack_module(module: nn.Module) -> dict[str, torch.Tensor]:
-    """The module's state by name; of names that share one tensor (tied weights) only the first is kept."""
-    state = module.state_dict()
+    """The module's state by name; of names that share one tensor (tied weights) only the first is kept.
+
+    What lies below an adapter is left out: it never changes.
+    """
+    state = _own_state(module)
     return {group[0]: state[group[0]] for group in _ties(state)}
 
 
@@ -26,7 +31,7 @@ def unpack_module(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Non
     Raises:
         CheckpointError: a name is missing or unknown, a shape differs, or weights tied here differ there.
     """
-    state = module.state_dict()
+    state = _own_state(module)
     groups = _ties(state)
     unknown = sorted(set(tensors) - set(state))
     missing = sorted(group[0] for group in groups if not any(name in tensors for name in group))
@@ -50,6 +55,11 @@ def unpack_module(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Non
     with torch.no_grad():
         for name, source in chosen.items():
             state[name].copy_(source)
+
+
+def _own_state(module: nn.Module) -> dict[str, torch.Tensor]:
+    base = names_of_base(module)
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in base}
 
 
 def _check_fit(name: str, tensor: torch.Tensor, target: torch.Tensor, twin: torch.Tensor) -> None:

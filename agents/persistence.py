@@ -18,13 +18,22 @@ from stable_baselines3.common.utils import (
     check_for_correct_spaces,
     get_system_info,
 )
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GenerationConfig,
+    PreTrainedModel,
+)
 
 from agents import checkpoint
+from agents.critics import RewardTrunk
 from agents.envs import as_vec_env
 from agents.episodes import EpisodeBuffer
 from agents.kl import KLController
 from agents.lm import LanguageModel
+from agents.lora import has_adapter
+from agents.lora_files import adapter_record, check_base, hash_of_base, model_of_record
 from agents.packing import (
     CheckpointError,
     pack_module,
@@ -38,6 +47,7 @@ from agents.policy import CausalLMPolicy
 from agents.resume import ResumableAlgorithm
 from reward_models.completion import in_short
 
+BUILT = ("model", "lora", "reward_model")  # policy_kwargs that are not saved as they are given
 MAX_ENVS = 64  # sub-environments that a single environment is turned into, at most
 
 
@@ -45,8 +55,8 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
     """``save``, ``load``, ``set_parameters`` and ``set_env`` of the text algorithms, under Stable-Baselines3's signatures.
 
     A checkpoint holds the weights of policy, critic and reference, the optimiser, the settings, and the moment at which it
-    was saved (see ``agents.resume``). Loading one executes nothing that is in it: a doctored or truncated file raises
-    ``CheckpointError``.
+    was saved (see ``agents.resume``); of a model with a LoRA adapter, the adapter and what names its base. Loading one
+    executes nothing that is in it: a doctored or truncated file raises ``CheckpointError``.
     """
 
     policy: CausalLMPolicy
@@ -67,6 +77,11 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
     def extra_modules(self) -> dict[str, torch.nn.Module]:
         """What an algorithm holds besides policy and reference, by name: its weights go into the checkpoint too."""
         return {}
+
+    @property
+    def _reference_is_base(self) -> bool:
+        """Whether the reference is what lies below the policy's adapter."""
+        return self.reference_model is None and has_adapter(self.policy.lm.model)
 
     def save(self, path: Any, exclude: Any = None, include: Any = None, resume: bool = True) -> None:
         """Write a checkpoint, atomically: the file at ``path`` (".zip" may be left out) is the old or the new one.
@@ -98,19 +113,23 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
                 for name in self.saved_schedules
             },
             "kl_controller": kl_controller,
-            "policy_kwargs": _json_only({k: v for k, v in self.policy_kwargs.items() if k != "model"}),
+            "policy_kwargs": _json_only({k: v for k, v in self.policy_kwargs.items() if k not in BUILT}),
             "spaces": {
                 "max_length": self.observation_space["input_ids"].shape[0],  # type: ignore[index]
                 "vocab_size": int(self.action_space.n),  # type: ignore[attr-defined]
             },
             "n_envs": None if self.env is None else self.n_envs,
             "model": _architecture(lm),
+            "critic": _architecture(self.policy.critic)
+            if isinstance(self.policy.critic, RewardTrunk)
+            else None,
+            "lora": adapter_record(lm.model, hash_of_base(self.policy)) if has_adapter(lm.model) else None,
             "reference": _architecture(reference) if self.reference_model is not None else None,
         }
         members = {
             "settings.json": settings,
             "policy.safetensors": pack_module(self.policy),
-            "reference.safetensors": pack_module(reference.model),
+            **({} if self._reference_is_base else {"reference.safetensors": pack_module(reference.model)}),
             **{f"{name}.safetensors": pack_module(module) for name, module in self.extra_modules.items()},
         }
         if resume:
@@ -136,13 +155,15 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
             path: of the checkpoint; ".zip" may be left out.
             env: to go on training; not needed for prediction.
             device: as in Stable-Baselines3.
-            custom_objects, kwargs: attributes that replace the saved ones, such as ``learning_rate``. ``tensorboard_log``
-                is not saved: a file must not say where a run writes.
+            custom_objects, kwargs: attributes that replace the saved ones, such as ``learning_rate``. ``policy_kwargs`` are
+                added to the saved ones: ``policy_kwargs=dict(model=...)`` gives an adapter its base model, which a checkpoint
+                only names. ``tensorboard_log`` is not saved: a file must not say where a run writes.
             print_system_info: print the versions here.
             force_reset: the first rollout starts from a reset; always so here.
 
         Raises:
-            CheckpointError: for a file that is damaged, doctored, or another algorithm's.
+            CheckpointError: for a file that is damaged, doctored, or another algorithm's; for an adapter whose base model is
+                not there, or another one.
         """
         if print_system_info:
             get_system_info()
@@ -162,8 +183,11 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
         model.observation_space, model.action_space = observation_space, action_space
         with _explained(path):
             model._set_up_from(settings, overrides)
+            if settings.get("lora"):
+                check_base(model.policy, settings["lora"], path)
             unpack_module(model.policy, members["policy.safetensors"])
-            unpack_module(model.reference.model, members["reference.safetensors"])
+            if not model._reference_is_base:
+                unpack_module(model.reference.model, members["reference.safetensors"])
             for name, module in model.extra_modules.items():
                 unpack_module(module, members[f"{name}.safetensors"])
             if "optimizer.safetensors" in members:
@@ -188,8 +212,10 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
         if settings["reference"] is not None:
             self.reference_model = _build(settings["reference"])
         self._n_envs_saved = settings.get("n_envs")
-        self.policy_kwargs = settings["policy_kwargs"] | {"model": _build(settings["model"])}
-        self.__dict__.update(overrides)
+        given = overrides.get("policy_kwargs") or {}
+        kept = {name: value for name, value in settings["policy_kwargs"].items() if name not in BUILT}
+        self.policy_kwargs = kept | given | _built(settings, given)
+        self.__dict__.update({name: value for name, value in overrides.items() if name != "policy_kwargs"})
         self._setup_model()
 
     def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto") -> None:
@@ -201,6 +227,8 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
         members = checkpoint.read(load_path_or_dict)
         with _explained(load_path_or_dict):
             settings = members["settings.json"]
+            if settings.get("lora"):
+                check_base(self.policy, settings["lora"], load_path_or_dict)
             unpack_module(self.policy, members["policy.safetensors"])
             if "optimizer.safetensors" in members:
                 unpack_optimizer(
@@ -252,7 +280,7 @@ def _spaces(settings: dict[str, Any]) -> tuple[spaces.Dict, spaces.Discrete, int
 
 def _architecture(lm: LanguageModel) -> dict[str, Any]:
     model = lm.model
-    generation = model.generation_config
+    generation = getattr(model, "generation_config", None)  # a classifier has none
     return {
         "config": model.config.to_dict(),
         # The configuration's own JSON leaves it out, and another one gives other sums.
@@ -263,18 +291,36 @@ def _architecture(lm: LanguageModel) -> dict[str, Any]:
     }
 
 
-def _build(architecture: dict[str, Any]) -> PreTrainedModel:
+def _built(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The policy_kwargs that are made anew: the model; of an adapter the model below it, which may be ``given``."""
+    record = settings.get("lora")
+    if record is None:
+        made = {"model": given.get("model") or _build(settings["model"])}
+        if settings.get("critic") is not None:
+            made["reward_model"] = _build(settings["critic"], AutoModelForSequenceClassification)
+        return made
+    size = settings["spaces"]
+    made = model_of_record(record, given.get("model"), size["vocab_size"], size["max_length"])
+    _set_up(made["model"], settings["model"])
+    return made
+
+
+def _build(architecture: dict[str, Any], auto_class: Any = AutoModelForCausalLM) -> PreTrainedModel:
     config = _without_code(architecture["config"])
-    attention = architecture.get("attention")
-    model = AutoModelForCausalLM.from_config(
-        AutoConfig.for_model(config.pop("model_type"), **config),
-        dtype=torch.float32,
-        attn_implementation=attention if attention in ("eager", "sdpa") else None,
-        trust_remote_code=False,
+    model = auto_class.from_config(
+        AutoConfig.for_model(config.pop("model_type"), **config), dtype=torch.float32, trust_remote_code=False
     )
+    _set_up(model, architecture)
+    return model
+
+
+def _set_up(model: PreTrainedModel, architecture: dict[str, Any]) -> None:
+    """What of an architecture a configuration's own JSON leaves out."""
+    attention = architecture.get("attention")
+    if attention in ("eager", "sdpa") and model.config._attn_implementation != attention:
+        model.set_attn_implementation(attention)
     if architecture["generation_config"] is not None:
         model.generation_config = GenerationConfig.from_dict(architecture["generation_config"])
-    return model
 
 
 def _without_code(config: Any) -> Any:

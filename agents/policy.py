@@ -1,8 +1,7 @@
 """A causal language model and a value head, as a Stable-Baselines3 policy."""
 
-import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,12 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
+from agents import critics
 from agents.lm import LanguageModel, SequenceBatch, load_causal_lm
+from agents.lora import has_adapter, merged, put_adapter
 from agents.slots import LeftPaddedBatch, Slots, choose_cache
 
-VALUE_MODELS = ("shared", "separate", "none")
+VALUE_MODELS = ("shared", "separate", critics.NAME, "none")
 # One fused kernel a step: 5.5 instead of 14.4 ms for 3.7 M parameters on a CPU.
 ADAMW: dict[str, Any] = {"eps": 1e-5, "weight_decay": 0.0, "fused": True}
 
@@ -33,16 +34,22 @@ class CausalLMPolicy(BasePolicy):
         observation_space: ``Dict(input_ids, attention_mask)``, each of shape [L]; padding on either side, in any amount.
         action_space: ``Discrete(V)``. A model with a larger vocabulary is cut to its first V tokens.
         lr_schedule: learning rate as a function of the remaining progress (1 to 0).
-        model: folder or hub id of a causal LM, a transformers config or its dict, or a module; None makes a small random
-            Llama where V is at most 128.
+        model: folder or hub id of a causal LM, a transformers config or its dict, or a module, a ``peft.PeftModel`` too;
+            None makes a small random Llama where V is at most 128.
+        lora: arguments of ``peft.LoraConfig``, such as ``dict(r=16)``: a new adapter and the value head learn, the model's
+            weights stay (Hu et al. 2021).
         value_model: "shared" puts the value head on the policy's trunk; "separate" gives the critic a trunk of its own;
-            "none": no critic, all values are 0.0, as algorithms without one want it.
+            "from_reward_model": that trunk and its head are those of ``reward_model``; "none": no critic, all values are 0.0,
+            as algorithms without one want it.
+        reward_model: folder of a learned reward model, or the module (see `agents.critics`); where it is left out, an
+            algorithm takes the environment's.
         temperature: of the distribution that is sampled and trained; 1.0 as in Ouyang et al. 2022.
         dtype: "float32", "bfloat16" (autocast over float32 weights) or "auto" (bfloat16 where the hardware is fast at it).
         optimizer_class, optimizer_kwargs: AdamW with eps 1e-5 (Huang et al. 2022, "The 37 Implementation Details of PPO",
             detail 3) and no weight decay.
 
-    The value head starts at 0, as in Ziegler et al. 2019's code: the first advantages are the rewards themselves.
+    The value head starts at 0, as in Ziegler et al. 2019's code: the first advantages are the rewards themselves. That of a
+    reward model starts as it was learned.
 
     Raises:
         ValueError: for spaces of another kind, a model that does not fit them, or an unknown option.
@@ -60,6 +67,8 @@ class CausalLMPolicy(BasePolicy):
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.AdamW,
         optimizer_kwargs: dict[str, Any] | None = None,
         use_sde: bool = False,
+        lora: Mapping[str, Any] | None = None,
+        reward_model: Any = None,
     ):
         check_spaces(observation_space, action_space)
         if value_model not in VALUE_MODELS:
@@ -69,13 +78,24 @@ class CausalLMPolicy(BasePolicy):
         super().__init__(observation_space, action_space)
         self.max_length = observation_space["input_ids"].shape[0]  # type: ignore[index]
         loaded = load_causal_lm(model, int(action_space.n), self.max_length)  # type: ignore[attr-defined]
+        if lora is not None:
+            put_adapter(loaded, lora)
         self.lm = LanguageModel(loaded, int(action_space.n), temperature, dtype)  # type: ignore[attr-defined]
-        self._check_positions()
-        # The critic's own trunk, where it has one: a copy of the LM, whose output layer is never used.
-        self.critic = copy.deepcopy(self.lm) if value_model == "separate" else None
-        if self.critic is not None:
-            self.critic.model.get_output_embeddings().requires_grad_(False)
+        self._check_positions(self.lm)
+        # The critic's own trunk, where it has one.
+        self.critic: LanguageModel | None = None
         self.value_head = None if value_model == "none" else zero_head(self.lm.hidden_size)
+        if value_model == "separate":  # a copy of the LM, whose output layer is never used
+            self.critic = self.lm.twin()
+            self.critic.model.get_output_embeddings().requires_grad_(False)
+        elif value_model == critics.NAME:
+            if has_adapter(loaded):
+                raise ValueError(
+                    f"value_model is {value_model!r} and the model has an adapter: in CausalLMPolicy. The critic would train "
+                    "all its weights: choose shared, or separate, which is a second adapter."
+                )
+            self.critic, self.value_head = critics.critic_from(reward_model, self.lm)
+            self._check_positions(self.critic, "reward model")
         self.restriction: Callable[..., np.ndarray] | None = None  # an algorithm's, as TextNLPO's
         self.cache_class = choose_cache(self.lm, self.max_length)
         self.optimizer = optimizer_class(
@@ -217,12 +237,13 @@ class CausalLMPolicy(BasePolicy):
     def save_pretrained(self, folder: str | os.PathLike, tokenizer: Any = None) -> None:
         """Write a plain Hugging Face folder: any transformers program loads it. The value head lies beside the weights.
 
+        An adapter is merged into the written weights; those of the policy stay as they are.
         ``generate`` samples at the temperature that was trained, if that is not 1.
         """
         generation = self.lm.model.generation_config
         if generation is not None and self.lm.temperature != 1.0:
             generation.do_sample, generation.temperature = True, self.lm.temperature
-        self.lm.model.save_pretrained(folder)
+        merged(self.lm.model).save_pretrained(folder)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
         if self.value_head is not None:
@@ -243,11 +264,11 @@ class CausalLMPolicy(BasePolicy):
             'policy_kwargs=dict(model="folder") for what save_pretrained wrote; no pickle is ever read.'
         )
 
-    def _check_positions(self) -> None:
-        limit = getattr(self.lm.model.config.get_text_config(), "max_position_embeddings", None)
+    def _check_positions(self, lm: LanguageModel, name: str = "model") -> None:
+        limit = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
         if limit is not None and limit < self.max_length:
             raise ValueError(
-                f"Episodes may have {self.max_length} tokens, the model's positions end at {limit}: in CausalLMPolicy. "
+                f"Episodes may have {self.max_length} tokens, the {name}'s positions end at {limit}: in CausalLMPolicy. "
                 "Lower the environment's max_prompt_tokens or max_new_tokens."
             )
 

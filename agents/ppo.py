@@ -24,12 +24,12 @@ class TextPPO(OnPolicyTextAlgorithm):
     but a minibatch is ``batch_size`` whole episodes, each encoded once.
 
     Args:
-        policy: "CausalLMPolicy" or a subclass of it; its options go into ``policy_kwargs`` (``model``, ``value_model``,
-            ``temperature``, ``dtype``). Without ``model`` the environment's ``default_model`` is used.
+        policy: "CausalLMPolicy" or a subclass of it; its options go into ``policy_kwargs`` (``model``, ``lora``,
+            ``value_model``, ``temperature``, ``dtype``). Without ``model`` the environment's ``default_model`` is used.
         env: an environment, an id, or a vector environment; one of Gymnasium's must reset in the same step
             (``AutoresetMode.SAME_STEP``), which is not its default.
         learning_rate: a float (constant, as in Stable-Baselines3), a schedule, or None: linear to 0 from
-            1e-5 * sqrt(124e6 / parameters), at most 3e-4.
+            1e-5 * sqrt(124e6 / parameters), at most 3e-4; ten times that for a LoRA adapter.
         n_episodes: episodes per rollout; 64 is Ouyang et al.'s order divided to fit a laptop (they use 512).
         batch_size: episodes per minibatch.
         n_epochs: passes over each rollout; 4 as in Ziegler et al. 2019 and Stiennon et al. 2020.

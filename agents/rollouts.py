@@ -16,6 +16,7 @@ from agents.envs import common_attribute
 from agents.episodes import EpisodeBuffer
 from agents.kl import KLController
 from agents.lm import LanguageModel, kept_casts
+from agents.lora import adds_nothing
 from agents.losses import kl_estimate
 from agents.policy import CausalLMPolicy, entropy, right_padded
 from agents.resume import ResumableAlgorithm
@@ -147,7 +148,8 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
         self.logger.record("rollout/log_prob_error", float(error))  # nats; rounding, unless sampling differs
         if self._n_updates == 0:
             tolerance = 1e-3 if self.policy.lm.dtype == torch.float32 else 0.1
-            check_rollout(buffer, self.reference_model is None, tolerance)
+            starts_as_policy = self.reference_model is None and adds_nothing(self.policy.lm.model)
+            check_rollout(buffer, starts_as_policy, tolerance)
 
     def _assign_rewards(self, buffer: EpisodeBuffer) -> None:
         """Per token -kl_coef * KL, unless the loss holds it; on an episode's last token also the score, clipped, less the

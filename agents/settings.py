@@ -113,6 +113,8 @@ class PPOSettings:
         total_timesteps: tokens to generate in each round.
         reference: what the KL penalty stays near: the fine-tuned model ("sft") or the policy of the last round ("last").
         learning_rate: its start, falling to 0; None: from the number of parameters.
+        value_model: the critic's trunk: the policy's ("shared"), its own ("separate"), or the round's reward model's
+            ("from_reward_model"); that needs `reward.ensemble` of 1.
         checkpoint_every: updates between two checkpoints, from which a killed run goes on.
         n_episodes, batch_size, n_epochs, kl_coef, kl_target, missing_eos_penalty: as TextPPO's.
     """
@@ -126,6 +128,7 @@ class PPOSettings:
     kl_coef: float = 0.05
     kl_target: float | None = None
     missing_eos_penalty: float = 1.0
+    value_model: Literal["shared", "separate", "from_reward_model"] = "shared"
     checkpoint_every: int = 10
 
 
@@ -210,6 +213,11 @@ class LoopSettings:
         if self.feedback.votes == 0 and not self.preferences and self.reward_model is None and self.rounds:
             raise ValueError(
                 "feedback.votes is 0, so nobody compares, and there are no preferences. Give some, or ask for votes."
+            )
+        if self.ppo.value_model == "from_reward_model" and self.reward.ensemble > 1:
+            raise ValueError(
+                "ppo.value_model is from_reward_model, and reward.ensemble is above 1: a critic starts from one model. Set "
+                "the ensemble to 1, or choose shared or separate."
             )
         if self.reward.mismatches and self.demos is None:
             raise ValueError(

@@ -19,6 +19,8 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from agents.demonstrations import IGNORED, DemonstrationEncoder, Example, Pair, collate, read_pairs
 from agents.lm import load_causal_lm
+from agents.lora import merged, put_adapter, train_adapter_only
+from agents.lora_files import hash_of_base
 from agents.sft_samples import Answers, Sample, spread
 from agents.sft_trainer import Progress, ResumableTrainer
 from reward_models.preferences.splits import split
@@ -73,6 +75,7 @@ def finetune(
     warmup_steps: int = 0,
     weight_decay: float = 0.0,
     max_length: int | None = None,
+    lora: Mapping[str, Any] | None = None,
     prompt_field: str = "prompt",
     response_field: str = "response",
     response_prefix: str = "",
@@ -108,6 +111,7 @@ def finetune(
         lr_schedule: after warm-up: "linear" to 0, "cosine" to 0, or "constant".
         max_length: longest prompt plus response in tokens; longer ones are left out, and said. None: what the
             model's positions allow.
+        lora: arguments of ``peft.LoraConfig``: an adapter learns instead of all weights, and is merged into them at the end.
         prompt_field, response_field: of rows that name them otherwise.
         response_prefix: put before responses that do not begin with white space, such as " ".
         eos_token_id: as the environments' argument; the tokenizer's own EOS is preferred where several end.
@@ -137,6 +141,9 @@ def finetune(
     with quiet_transformers():
         lm = load_causal_lm(model, encode.vocab_size, max_length or 512)
     _check_vocabulary(lm, encode.vocab_size)
+    if lora is not None:
+        put_adapter(lm, lora)
+        train_adapter_only(lm)
     limit = _length_limit(lm, max_length)
     pairs, kept_back = read_pairs(demonstrations, prompt_field, response_field), list[Pair]()
     if eval_demonstrations is not None:
@@ -148,6 +155,7 @@ def finetune(
     settings = dict(
         demonstrations=_fingerprint(examples), epochs=epochs, max_steps=max_steps, batch_size=batch_size,
         learning_rate=learning_rate, lr_schedule=lr_schedule, warmup_steps=warmup_steps, weight_decay=weight_decay, seed=seed,
+        lora=None if lora is None else dict(lora) | {"base": hash_of_base(lm)},
     )  # fmt: skip
     watch = Progress(
         should_stop or (lambda: False), progress, None if checkpoint is None else checkpoint_every
@@ -187,7 +195,7 @@ def finetune(
         else:
             trainer.train()
     lm.config.use_cache = use_cache  # Trainer switches it off, and save_pretrained would keep it so
-    lm.eval()
+    lm = merged(lm).requires_grad_(True).eval()
     _set_eos(lm, encode.eos_token_ids)
     last_losses = watch.losses[-max(1, len(watch.losses) // 10) :]
     result = FineTuned(

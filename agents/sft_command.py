@@ -8,6 +8,7 @@ from rich.console import Console
 
 from agents.callbacks import SignalReceived, stop_on_signals
 from agents.commands import check_model, exit_status, set_up
+from agents.lora import of_rank
 from agents.runs import RunFolder
 from agents.sft import FineTuned, finetune
 from agents.sft_samples import table_of
@@ -27,6 +28,7 @@ def sft(options: Namespace, config: str) -> int:
     arguments = {renamed.get(name, name): value for name, value in vars(options).items()}
     for name in ("overwrite", "threads"):
         arguments.pop(name)
+    arguments["lora"] = of_rank(arguments.pop("lora_r"))
     with stop_on_signals() as stopped:
         result = finetune(
             **arguments,

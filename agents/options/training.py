@@ -66,6 +66,7 @@ def sft_parser() -> ArgumentParser:
         type=PositiveInt | None,
         help="longest prompt + response in tokens; longer ones are left out",
     )
+    add_lora(parser)
     add(
         "--eos-token-id",
         type=list[int] | int | None,
@@ -86,6 +87,14 @@ def sft_parser() -> ArgumentParser:
     add("--checkpoint-every", type=PositiveInt, default=100, help="steps between two checkpoints")
     add_run_options(parser)
     return parser
+
+
+def add_lora(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--lora-r",
+        type=PositiveInt | None,
+        help="train a LoRA adapter of this rank instead of all weights; what is written has it merged",
+    )
 
 
 def ppo_parser() -> ArgumentParser:
@@ -175,7 +184,13 @@ def ppo_parser() -> ArgumentParser:
     add("--ent-coef", type=NonNegativeFloat, default=0.0, help="weight of the entropy bonus")
     add("--max-grad-norm", type=PositiveFloat, default=1.0, help="the gradient is clipped to this norm")
     add("--temperature", type=PositiveFloat, default=1.0, help="of sampling, and of what is trained")
-    add("--value-model", type=Literal["shared", "separate"], default="shared", help="the critic's trunk")
+    add(
+        "--value-model",
+        type=Literal["shared", "separate", "from_reward_model"],
+        default="shared",
+        help="the critic's trunk: the policy's, its own, or that of --reward, where it is a learned reward model's folder",
+    )
+    add_lora(parser)
     add("--reference-model", type=str | None, help="what to stay near; default: the model as it starts")
     add("--dtype", type=Literal["auto", "float32", "bfloat16"], default="auto", help="of the forward passes")
     add("--tensorboard", type=bool, default=True, help="write TensorBoard events")

@@ -124,6 +124,22 @@ def test_a_long_prompt_keeps_its_opening(model_folder, prompts, tmp_path):
     assert {json.loads(line)["prompt"] for line in lines} == {"ab", "bc", "d"}
 
 
+def test_an_adapter_is_trained_and_written_merged(model_folder, prompts, tmp_path):
+    pytest.importorskip("peft")
+    out = tmp_path / "run"
+    assert ppo(model_folder, prompts, out, "--lora-r", "2") == 0
+    model = TextPPO.load(out / "checkpoints" / "last.zip")
+    trained = [name for name, weight in model.policy.named_parameters() if weight.requires_grad]
+    assert trained and all(".lora_" in name or name.startswith("value_head.") for name in trained)
+    demos = tmp_path / "demos.jsonl"
+    demos.write_text('{"prompt": "ab", "response": "cdl"}\n' * 4)
+    given = ["--model", model_folder, "--demos", demos, "--max-steps", "2", "--threads", "1"]
+    assert rlhf("sft", *given, "--lora-r", "2", "--out", tmp_path / "sft") == 0
+    start = set(load_file(model_folder / "model.safetensors"))
+    assert set(load_file(out / "policy" / "model.safetensors")) == start
+    assert set(load_file(tmp_path / "sft" / "model.safetensors")) == start
+
+
 def test_sft_writes_a_model_that_ppo_and_generate_take(model_folder, tmp_path, capsys):
     demos = tmp_path / "demos.jsonl"
     demos.write_text('{"prompt": "ab", "response": "cd"}\n' * 4)

@@ -7,6 +7,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from agents import cli
+from agents.checkpoint import read
 from agents.ledger import LedgerError, fingerprint
 from agents.rlhf import Loop
 from agents.settings import FeedbackSettings, LoopSettings
@@ -169,6 +170,17 @@ def test_reward_models_start_from_mismatched_demonstrations(inputs, tmp_path):
     assert learned["made_from"]["starts_from"] == [fingerprint(tmp_path / "reward-start", weights_only=True)]
     settings.demos = None
     with pytest.raises(ValueError, match=r"reward\.mismatches is made of demonstrations"):
+        Loop(settings, tmp_path)
+
+
+def test_the_critic_may_start_from_the_round_s_reward_model(run, inputs, tmp_path):
+    settings = small_settings(inputs, reward_model=str(run / "round-1/reward/member-0"))
+    settings.ppo.value_model = "from_reward_model"
+    Loop(settings, tmp_path).run()
+    held = read(tmp_path / "round-1/ppo/checkpoints/last.zip")["policy.safetensors"]
+    assert "critic.model.model.embed_tokens.weight" in held
+    settings.reward.ensemble = 2
+    with pytest.raises(ValueError, match="a critic starts from one model"):
         Loop(settings, tmp_path)
 
 

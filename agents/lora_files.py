@@ -1,0 +1,88 @@
+"""Adapters in files: what a checkpoint tells of the model below one, and how that model is found again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from agents.lm import load_causal_lm
+from agents.lora import SETTINGS, adapter_config, adapter_weights, has_adapter, names_of_base
+from agents.packing import CheckpointError
+
+HOW = "Give the base model: load(path, policy_kwargs=dict(model=...))."
+
+
+def adapter_record(model: Any, sha256: str) -> dict[str, Any]:
+    """What a checkpoint tells of an adapter and of the model below it, JSON values.
+
+    Args:
+        sha256: of the weights below, `hash_of_base`.
+    """
+    base, config = model.name_or_path, adapter_config(model).to_dict()
+    return {
+        "config": json.loads(json.dumps({name: config[name] for name in SETTINGS}, default=sorted)),
+        "base": os.path.abspath(base) if base and os.path.exists(base) else base or None,
+        "sha256": sha256,
+    }
+
+
+def hash_of_base(module: nn.Module) -> str:
+    """sha256 of the weights below the adapters of a module: names, types, shapes and bytes."""
+    state, digest = module.state_dict(), hashlib.sha256()
+    for name in sorted(names_of_base(module)):
+        weight = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
+        digest.update(weight.flatten().view(torch.uint8).numpy())  # type: ignore[arg-type]
+    return digest.hexdigest()
+
+
+def model_of_record(
+    record: Mapping[str, Any], given: Any, vocab_size: int, max_length: int
+) -> dict[str, Any]:
+    """The policy_kwargs ``model`` and ``lora`` of a policy as a checkpoint's record tells.
+
+    Args:
+        given: the base model, as of `load_causal_lm`, which may hold an adapter of the same kind; None: the recorded one.
+
+    Raises:
+        CheckpointError: none is given, and there is none where the recorded one lay.
+    """
+    base = record["base"] if given is None else given
+    if base is None:
+        raise CheckpointError(f"The checkpoint holds an adapter, and the model below it had no folder. {HOW}")
+    try:
+        model = load_causal_lm(base, vocab_size, max_length)
+    except ValueError as error:
+        raise CheckpointError(
+            f"The checkpoint holds an adapter, and the model below it is not to be had: {error} {HOW}"
+        ) from error
+    return {"model": model, "lora": None if has_adapter(model) else record["config"]}
+
+
+def check_base(policy: nn.Module, record: Mapping[str, Any], path: Any) -> None:
+    """Raise CheckpointError unless the weights below the policy's adapter are those that it was trained on."""
+    if hash_of_base(policy) != record["sha256"]:
+        raise CheckpointError(
+            f"This is not the base model that the adapter was trained on (that was {record['base'] or 'a module'}), or its "
+            f"weights have changed since: in {path}. {HOW}"
+        )
+
+
+def save_adapter(model: Any, folder: str | os.PathLike[str]) -> None:
+    """Write the adapter alone, as ``peft.PeftModel.from_pretrained(base, folder)`` reads it."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    adapter_config(model).save_pretrained(folder)
+    (name,) = model.peft_config
+    state: dict[str, Tensor] = {
+        f"base_model.model.{key.replace(f'.{name}.', '.')}": weight.detach().cpu().contiguous()
+        for key, weight in adapter_weights(model)
+    }
+    save_file(state, Path(folder) / "adapter_model.safetensors", {"format": "pt"})
