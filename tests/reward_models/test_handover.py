@@ -79,7 +79,7 @@ def test_openrlhf_s_queries_are_taken_apart(query):
     seen = []
     reward_func = as_openrlhf(echo(seen), "sum", endings=["</s>", "<pad>"])
     result = reward_func([query, "b c"], ["1+1=", "b "], ["2", "d"], some_later_argument=1)
-    assert as_openrlhf("length")(["abc"], [""], [None])["rewards"].shape == (1,)
+    assert as_openrlhf({"name": "length", "target": 3})(["abc"], [""], [None])["rewards"].shape == (1,)
     assert [(c.prompt, c.response, dict(c.columns)) for c in seen] == [
         ("1+1=", "2", {"sum": "2"}),
         ("b ", "c", {"sum": "d"}),
