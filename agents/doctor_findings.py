@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -23,6 +24,8 @@ CONSEQUENCES: Mapping[str, tuple[str, ...]] = {
         "numbers", "KL", "entropy", "end of replies", "reply length", "repetition", "score", "value function", "gradient",
     ),
 }  # fmt: skip
+
+OPTION = re.compile(r'`[^`]*`|--(?P<option>[a-z]+(?:-[a-z]+)*)(?P<value> \d[\d.]*| separate| "\[\]")?')
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,27 @@ def problem(name: str, seen: str, advice: str) -> Finding:
 def placed(findings: Iterable[Finding], where: str) -> list[Finding]:
     """The findings, of the part of a run that is named."""
     return [replace(finding, where=where) for finding in findings]
+
+
+def for_loop(findings: Iterable[Finding], stage: str) -> list[Finding]:
+    """The findings of a stage of the loop, whose advice names settings of the loop: ppo.kl_coef in place of --kl-coef.
+
+    An option that the loop lacks is shown with the command that has it: `rlhf ppo --vf-coef`.
+    """
+    from agents.settings import LoopSettings
+
+    settings = LoopSettings()
+    section = stage if stage in ("sft", "reward") else "ppo"
+
+    def named(match: re.Match[str]) -> str:
+        if match["option"] is None:
+            return match[0]  # a command in backquotes
+        name, value = match["option"].replace("-", "_"), match["value"] or ""
+        if hasattr(getattr(settings, section), name):
+            return f"{section}.{name}{value}"
+        return f"{name}{value}" if hasattr(settings, name) else f"`rlhf ppo {match[0]}`"
+
+    return [replace(finding, advice=OPTION.sub(named, finding.advice)) for finding in findings]
 
 
 def causes_first(findings: Iterable[Finding]) -> list[Finding]:

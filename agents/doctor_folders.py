@@ -8,10 +8,11 @@ from typing import Any
 
 from agents import doctor_replies as of_replies
 from agents import doctor_training as of_training
-from agents.doctor_findings import Finding, ok, problem, warning
+from agents.doctor_findings import Finding, for_loop, ok, problem, warning
 from agents.doctor_reward import accuracy, evaluation_in
 from agents.doctor_run import Run, numbers, read_json, state
 from agents.doctor_setup import MANY, end_token, generation_settings, is_endless, pad_token
+from agents.ledger import RECORD
 from reward_models.files import read_rows
 from text_envs.task import stop_strings
 from text_envs.tokenizer import find_eos, load_tokenizer
@@ -45,14 +46,15 @@ def parts_of(folder: Path) -> Iterator[tuple[str, list[Finding]]]:
     """
     rounds = sorted(folder.glob("round-*"), key=lambda path: (len(path.name), path.name))
     if (folder / "metrics.jsonl").is_file():
-        yield "", list(ppo_run(folder))
+        is_stage = (folder / RECORD).is_file()
+        yield "", for_loop(ppo_run(folder), "ppo") if is_stage else list(ppo_run(folder))
     elif rounds:
         if (folder / "sft" / "config.json").is_file():
-            yield "sft", list(model_folder(folder / "sft"))
+            yield "sft", for_loop(model_folder(folder / "sft"), "sft")
         for part in rounds:
             for name, look in (("reward", reward_folder), ("ppo", ppo_run), ("evaluate", evaluation_stage)):
                 if (part / name).is_dir():
-                    yield f"{part.name}/{name}", list(look(part / name))
+                    yield f"{part.name}/{name}", for_loop(look(part / name), name)
     elif (folder / "config.json").is_file():
         yield "", list(reward_folder(folder) if is_classifier(folder) else model_folder(folder))
     elif evaluation_in(folder):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agents.doctor import diagnose
-from agents.doctor_findings import CONSEQUENCES, causes_first, problem, warning
+from agents.doctor_findings import CONSEQUENCES, causes_first, for_loop, problem, warning
 from agents.doctor_reward import accuracy
 from agents.doctor_setup import (
     cut_off,
@@ -77,6 +77,10 @@ def written(folder, n=24, **changes):
         ("gradient", "warning", dict(train__grad_norm=lambda i: 100.0)),
         ("gradient", "problem", dict(train__grad_norm=lambda i: 0.0)),
         ("learning rate", "warning", dict(train__approx_kl=lambda i: 0.15)),
+        ("learning rate", "problem", dict(train__approx_kl=lambda i: 0.3)),
+        ("learning rate", "problem", dict(train__clip_fraction=lambda i: 0.5)),
+        # A few tokens: one of eight updates is far, and hardly a token is clipped.
+        ("learning rate", "warning", dict(train__approx_kl=lambda i: 1.2 if i % 8 == 0 else 0.01)),
         ("reward failures", "warning", dict(reward_model__timeouts=lambda i: i)),
     ],
 )
@@ -131,6 +135,36 @@ def test_a_run_of_the_loop_is_examined_stage_by_stage(tmp_path):
 
     write_json(stage / "stage.json", {"made_from": made_from | {"reference": "b"}, "result": {}})
     assert ("round-1/ppo", "KL at the start") not in {(one.where, one.name) for one in diagnose(tmp_path)}
+
+
+def test_one_update_that_exploded_is_a_problem(tmp_path):
+    once = dict(
+        train__approx_kl=lambda i: 5.0 if i == 3 else 0.01,
+        train__clip_fraction=lambda i: 0.6 if i == 3 else 0.05,
+    )
+    assert problems(diagnose(written(tmp_path / "run", **once))) == {"learning rate"}
+
+
+def test_advice_for_a_stage_of_the_loop_names_its_settings(tmp_path):
+    folder = written(tmp_path / "run", train__approx_kl=lambda i: 0.15)
+    advice = (
+        "Lower --learning-rate if the score is unsteady; --target-kl 0.05 ends an update that goes too far."
+    )
+    assert named(diagnose(folder), "learning rate").advice == advice
+    write_json(folder / "stage.json", {"result": {}})
+    advice = "Lower ppo.learning_rate if the score is unsteady; `rlhf ppo --target-kl 0.05` ends an update that goes too far."
+    assert named(diagnose(folder), "learning rate").advice == advice
+
+
+def test_commands_in_advice_stay_as_they_are():
+    advice = (
+        "Raise --max-new-tokens, or let it write more with `rlhf generate --max-new-tokens`; --learning-rate"
+    )
+    for stage, setting in (("sft", "sft.learning_rate"), ("evaluate", "ppo.learning_rate")):
+        (found,) = for_loop([warning("end of replies", "seen", advice)], stage)
+        assert found.advice == (
+            f"Raise max_new_tokens, or let it write more with `rlhf generate --max-new-tokens`; {setting}"
+        )
 
 
 # --- single checks -------------------------------------------------------------------------------------------------
