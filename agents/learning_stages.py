@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from stable_baselines3.common.utils import LinearSchedule
 from transformers import AutoConfig
@@ -61,7 +62,12 @@ def fine_tune(
     if tuned.stopped:
         raise Stopped
     checkpoint.unlink(missing_ok=True)
-    return {"steps": tuned.steps, "train_loss": tuned.train_loss, "demonstrations": tuned.examples}
+    return {
+        "steps": tuned.steps,
+        "train_loss": tuned.train_loss,
+        "losses": thinned(tuned.losses),
+        "demonstrations": tuned.examples,
+    }
 
 
 def pretrain_reward(
@@ -97,8 +103,8 @@ def learn_reward(
     """Stage 2c: one reward model, or an ensemble of different seeds, from all comparisons; calibrated on `baseline`.
 
     Returns:
-        The evaluation on comparisons of prompts that were held out, and where there is a gold judge how often the model
-        agrees with it on those pairs.
+        The losses of each member; the evaluation on comparisons of prompts that were held out, and where there is a gold
+        judge how often the model agrees with it on those pairs.
     """
 
     wanted = settings.reward
@@ -106,6 +112,7 @@ def learn_reward(
     records = [record for record in read_all if isinstance(record, Comparison | Ranking)]
     learned, held_out = split(records, held_out=wanted.held_out, seed=settings.seed)
     members = [folder / f"member-{i}" for i in range(wanted.ensemble)]
+    losses = []
     for i, (member, start) in enumerate(zip(members, starts)):
         trained = train_reward(
             str(start),
@@ -125,16 +132,24 @@ def learn_reward(
         )
         if trained.stopped:
             raise Stopped
+        losses.append(thinned(trained.losses))
     # Before calibration: a difference of logits is a log-odds, which calibrated scores are not.
     reward = make(
         str(members[0]) if len(members) == 1 else {"name": "ensemble", "models": list(map(str, members))}
     )
-    found = {"comparisons": len(learned), "held_out": evaluate(reward, held_out, learned).to_json()}
+    evaluation = evaluate(reward, held_out, learned).to_json()
+    found = {"comparisons": len(learned), "losses": losses, "held_out": evaluation}
     if world.judge is not None:
         found["agreement_with_gold"] = agreement(reward, world.judge, held_out)
     for member in members:
         calibrate(member, baseline)
     return found
+
+
+def thinned(curve: Sequence[float], most: int = 100) -> list[float]:
+    """A curve as means over at most so many parts of equal length, in order."""
+    parts = np.array_split(np.asarray(curve, dtype=np.float64), max(1, min(most, len(curve))))
+    return [round(float(part.mean()), 4) for part in parts if len(part)]
 
 
 def agreement(reward: RewardModel, judge: RewardModel, records: Sequence[Any]) -> dict[str, float]:

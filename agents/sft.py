@@ -36,7 +36,7 @@ class FineTuned:
         model: the fine-tuned module, in eval mode.
         tokenizer: its tokenizer.
         folder: where both were written; None if nowhere.
-        train_loss: nats per response token, mean over the last tenth of the steps.
+        train_loss: nats per response token, mean over the last tenth of the steps. losses: that of each step.
         held_out_loss, held_out_loss_before: nats per response token on the demonstrations that were held out, after and
             before; None without them.
         steps, seconds: of training; those before an interruption included.
@@ -59,6 +59,7 @@ class FineTuned:
     held_out_loss_before: float | None = None
     held_out: int = 0
     samples: list[Sample] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
 
 
 def finetune(
@@ -214,6 +215,7 @@ def finetune(
         samples=[
             Sample(pair.prompt, pair.response, *texts) for pair, *texts in zip(shown, before, answer(lm))
         ],
+        losses=watch.losses,
     )
     if result.folder is not None:
         with quiet_transformers():

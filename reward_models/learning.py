@@ -50,7 +50,7 @@ class TrainedReward:
     Attributes:
         model: a sequence classifier of one label, in eval mode. tokenizer: its tokenizer.
         folder: where both were written; None if nowhere.
-        epochs: how it went.
+        epochs: how it went. losses: nats per group, of each batch.
         groups, responses: rankings and compared pairs learned from, and the texts in them.
         held_out: groups that were not learned from.
         unjudged: records that say nothing, such as skipped comparisons.
@@ -62,6 +62,7 @@ class TrainedReward:
     tokenizer: Any
     folder: Path | None
     epochs: list[Epoch] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
     groups: int = 0
     responses: int = 0
     held_out: int = 0
@@ -186,6 +187,7 @@ def train(
         tokenizer=tokenizer,
         folder=None if output_dir is None else Path(output_dir),
         epochs=watch.epochs,
+        losses=torch.stack(watch.losses).tolist() if watch.losses else [],
         groups=len(examples),
         responses=sum(len(example.rows) for example in examples),
         held_out=len(held_out_examples),

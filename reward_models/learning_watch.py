@@ -48,7 +48,8 @@ class Watch(TrainerCallback):
     ) -> None:
         self.head, self.held_out, self.batch_size = head, held_out, batch_size
         self.should_stop, self.file, self.seconds = should_stop, file, seconds
-        self.losses: list[Tensor] = []  # of this epoch; kept on the device, to wait for none
+        self.losses: list[Tensor] = []  # of every batch; kept on the device, to wait for none
+        self.earlier = 0  # of them belong to earlier epochs
         self.epochs: list[Epoch] = []
         self.stopped = False
         self.start = self.said = time.perf_counter()
@@ -63,10 +64,10 @@ class Watch(TrainerCallback):
             self._say(f"step {state.global_step:>5} of {state.max_steps}   {left:.0f} s to go")
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if not self.losses:
+        if len(self.losses) == self.earlier:
             return
-        train_loss = torch.stack(self.losses).mean().item()
-        self.losses.clear()
+        train_loss = torch.stack(self.losses[self.earlier :]).mean().item()
+        self.earlier = len(self.losses)
         held_out = held_out_metrics(self.head, self.held_out) if self.held_out else (None, None)
         epoch = Epoch(len(self.epochs) + 1, train_loss, *held_out)
         self.epochs.append(epoch)
