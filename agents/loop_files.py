@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from agents.ledger import RECORD
+from agents.stages import interval
+
+LAST_REWARD = "last_reward.json"  # stage -> score of each of its replies by the last round's reward model
 
 
 @dataclass
@@ -19,8 +22,8 @@ class Policy:
     Attributes:
         name: "SFT", "Round 1", ...
         stage: the stage that evaluated it.
-        result: what `Evaluation.summary` said.
-        samples: one dict per held-out prompt: prompt, response, kl, gold and reward scores.
+        result: what `Evaluation.summary` said; the last reward model's mean, "last_reward", is among its scores.
+        samples: one dict per held-out prompt: prompt, response, kl, gold, reward and last_reward scores.
     """
 
     name: str
@@ -38,20 +41,26 @@ class Policy:
 
 
 def policies_of(run: Path) -> list[Policy]:
-    """The policies whose evaluation is done, in order."""
+    """The policies whose evaluation is done, in order.
+
+    The last reward model judges all of them once the run is over: only its means, where an earlier version ran.
+    """
+    means = read_json(run / "result.json").get("last_reward", {})
+    judged = read_json(run / LAST_REWARD)
     folders = [run / "sft-evaluate", *(folder / "evaluate" for folder in rounds_of(run))]
     found = []
     for index, folder in enumerate(folders):
         if (folder / RECORD).is_file():
             name = "SFT" if index == 0 else f"Round {folder.parent.name.removeprefix('round-')}"
-            found.append(
-                Policy(
-                    name,
-                    str(folder.relative_to(run)),
-                    stage(folder)["result"],
-                    read_jsonl(folder / "samples.jsonl"),
-                )
-            )
+            of_stage = str(folder.relative_to(run))
+            result, samples = stage(folder)["result"], read_jsonl(folder / "samples.jsonl")
+            if len(judged.get(of_stage, ())) == len(samples):
+                for row, score in zip(samples, judged[of_stage]):
+                    row["last_reward"] = score
+                result["scores"]["last_reward"] = interval(np.array(judged[of_stage]))
+            elif of_stage in means:
+                result["scores"]["last_reward"] = {"mean": means[of_stage]}
+            found.append(Policy(name, of_stage, result, samples))
     return found
 
 

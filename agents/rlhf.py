@@ -12,7 +12,7 @@
              /ppo/             a run folder of PPO; ppo/policy is a Hugging Face folder
              /evaluate/        the new policy's answers to the held-out prompts, and figures
       round-2/...
-      report.html, result.json
+      report.html, result.json, last_reward.json (every held-out reply's score by the last reward model)
 
 Each stage ends with a `stage.json` (see `agents.ledger`): a finished stage is not run again.
 """
@@ -30,6 +30,7 @@ from rich.console import Console
 
 from agents.callbacks import SignalReceived, stop_on_signals
 from agents.ledger import Ledger
+from agents.loop_files import LAST_REWARD
 from agents.loop_report import make_report
 from agents.loop_stages import REWARD_START, SFT, SFT_EVALUATE, LoopStages, reward_spec
 from agents.model_card import write_model_card
@@ -169,15 +170,20 @@ class Loop(LoopStages):
         return result
 
     def _by_last_reward(self, rewards: list[Path]) -> dict[str, float]:
-        """The mean score of every policy under the last round's reward model, in which they can be compared."""
+        """The mean score of every policy under the last round's reward model, in which they can be compared.
+
+        Those of the single replies are left in last_reward.json.
+        """
         if not rewards:
             return {}
         judge = make(reward_spec(rewards))
-        names = [name for name in self.stages if name.endswith("evaluate")]
-        return {
-            name: float(score(judge, read_completions(self.folder / name / "samples.jsonl")).mean())
-            for name in names
+        scores = {
+            name: score(judge, read_completions(self.folder / name / "samples.jsonl"))
+            for name in self.stages
+            if name.endswith("evaluate")
         }
+        write_json(self.folder / LAST_REWARD, {name: of_stage.tolist() for name, of_stage in scores.items()})
+        return {name: float(of_stage.mean()) for name, of_stage in scores.items()}
 
 
 def read_settings(folder: Path) -> LoopSettings:

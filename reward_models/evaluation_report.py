@@ -80,7 +80,7 @@ def _accuracy(report: Report, found: Evaluation) -> None:
         "two raters agree": found.rater_agreement,
     }
     measured = {name: share for name, share in judges.items() if share is not None}
-    with new_figure(7.2, 0.75 + 0.42 * len(measured)) as (figure, axes):
+    with new_figure(5.6, 0.75 + 0.42 * len(measured)) as (figure, axes):
         for place, share in enumerate(reversed(measured.values())):
             own = share is found.accuracy
             colour = PALETTE[0] if own else PALETTE[5]
@@ -118,7 +118,7 @@ def _reliability(report: Report, found: Evaluation) -> None:
     )
     bins, width = found.reliability, 0.5 / BINS
     most = max(b.n for b in bins)
-    with new_figure(7.2, 4.0) as (figure, axes):
+    with new_figure(5.6, 3.6) as (figure, axes):
         left = [0.5 + width * min(int((b.confidence - 0.5) / width), BINS - 1) for b in bins]
         heights = [0.25 * b.n / most for b in bins]
         axes.bar(left, heights, width * 0.9, align="edge", color=PALETTE[5], alpha=0.35)
@@ -142,7 +142,7 @@ def _lengths(report: Report, found: Evaluation) -> None:
     points = found.points
     if len(points) > MOST_POINTS:
         points = [points[i] for i in np.random.default_rng(0).choice(len(points), MOST_POINTS, replace=False)]
-    with new_figure(7.2, 4.0) as (figure, axes):
+    with new_figure(5.6, 3.6) as (figure, axes):
         for wanted, label, colour in ((False, "rejected", PALETTE[1]), (True, "preferred", PALETTE[0])):
             of_kind = np.array([(x, y) for x, y, preferred in points if preferred is wanted]).reshape(-1, 2)
             axes.scatter(*of_kind.T, s=14, alpha=0.45, linewidths=0, color=colour, label=label)

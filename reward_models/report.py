@@ -119,8 +119,14 @@ class Report:
 
     def figure(self, figure: Figure, caption: str = "") -> None:
         """A matplotlib figure as inline SVG. What is black in it takes the page's text colour: see `new_figure`."""
-        number = sum(block["kind"] == "figure" for block in self._blocks) + 1
-        self._add("figure", svg=svg_of(figure, prefix=f"figure{number}-"), caption=caption)
+        self.figures([figure], caption)
+
+    def figures(self, figures: Sequence[Figure], caption: str = "") -> None:
+        """Figures side by side, as many as there is room for, with one caption. None at all leave nothing on the page."""
+        number = sum(block["kind"] == "figures" for block in self._blocks) + 1
+        drawn = [svg_of(figure, prefix=f"figure{number}-{place}-") for place, figure in enumerate(figures, 1)]
+        if drawn:
+            self._add("figures", svgs=drawn, caption=caption)
 
     def samples(self, samples: Iterable[tuple[str, Sequence[Answer]]], caption: str = "") -> None:
         """Texts to read: each a prompt and the answers to it, side by side where there is room. Outer blanks are left out."""
@@ -165,16 +171,16 @@ class Report:
 
 
 @contextmanager
-def new_figure(width: float = 6.6, height: float = 3.6, columns: int = 1) -> Iterator[tuple[Figure, Any]]:
+def new_figure(width: float = 5.6, height: float = 3.4, columns: int = 1) -> Iterator[tuple[Figure, Any]]:
     """A figure in the page's style, its axes within one `with` block: `with new_figure() as (figure, axes)`.
 
     Args:
-        width, height: inches; the page scales the figure down where it is narrower.
+        width, height: inches; the page scales the figure down where it is narrower, to two thirds at least. 5.6 fits a phone.
         columns: axes side by side; with more than one, `axes` is an array of them.
     """
     matplotlib = _matplotlib()
     style = {
-        "font.family": "sans-serif", "font.size": 10, "legend.frameon": False, "lines.linewidth": 2.0,
+        "font.family": "sans-serif", "font.size": 10.5, "legend.frameon": False, "lines.linewidth": 2.0,
         "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 10,
         "axes.prop_cycle": matplotlib.cycler(color=PALETTE), "axes.linewidth": 0.8, "axes.axisbelow": True,
         "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True,
@@ -210,7 +216,7 @@ def svg_of(figure: Figure, prefix: str = "") -> str:
     svg = re.sub(r'href="#', f'href="#{prefix}', svg).replace("url(#", f"url(#{prefix}")
     svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
     width = figure.get_size_inches()[0]
-    svg = svg.replace("<svg", f'<svg role="img" style="max-width: {width * 96:.0f}px"', 1)
+    svg = svg.replace("<svg", f'<svg role="img" style="--width: {width * 96:.0f}px"', 1)
     return svg.replace(INK, "currentColor")
 
 

@@ -53,8 +53,22 @@ def test_the_result_and_the_pages_for_people_are_there(run):
     assert set(result["stages"]) == set(STAGES)
     evaluated = result["stages"]["round-1/evaluate"]
     assert set(evaluated["scores"]) == {"gold", "reward"} and "sft" in evaluated["win_rate"]
-    assert "Round 1" in (run / "report.html").read_text()
+    report = (run / "report.html").read_text()
+    assert all(
+        f">{heading}</h2>" in report for heading in ("The policies", "Fine-tuning", "Round 1", "The raters")
+    )
+    assert "Gold score, SFT" in report and "loss, nats per token" in report
+    assert "Each pair had one rater, so agreement is unknown" in report
     assert "simulated" in (run / "round-1/ppo/policy/MODEL_CARD.md").read_text()
+
+
+def test_the_losses_are_kept(run):
+    def result(stage):
+        return json.loads((run / stage / "stage.json").read_text())["result"]
+
+    assert len(result("sft")["losses"]) == 4  # steps
+    (losses,) = result("round-1/reward")["losses"]
+    assert losses[0] > losses[-1] > 0
 
 
 def test_no_held_out_prompt_is_trained_on(run):
@@ -147,6 +161,10 @@ def test_preferences_alone_are_enough_where_nobody_is_asked(run, inputs, tmp_pat
     learned = json.loads((tmp_path / "round-1/reward/stage.json").read_text())["result"]
     alone = json.loads((run / "round-1/reward/stage.json").read_text())["result"]
     assert learned["comparisons"] == alone["comparisons"] and "agreement_with_gold" not in learned
+    scores = json.loads((tmp_path / "last_reward.json").read_text())  # in which all policies can be compared
+    assert [len(scores[f"{stage}evaluate"]) for stage in ("sft-", "round-1/")] == [8, 8]
+    report = (tmp_path / "report.html").read_text()
+    assert "Reward score, SFT" in report and "score by the last reward model</text>" in report
     settings.preferences = []
     with pytest.raises(ValueError, match=r"feedback\.votes is 0, so nobody compares"):
         Loop(settings, tmp_path / "other")

@@ -52,6 +52,16 @@ def test_figure_takes_the_colour_and_font_of_the_page():
     assert '">line</text>' in figure  # text stays text
 
 
+def test_figures_side_by_side_have_one_caption():
+    report = Report("t")
+    with new_figure() as (left, _), new_figure() as (right, _):
+        report.figures([left, right], "Both.")
+    report.figures([], "None.")
+    html = report.html()
+    assert html.count("<svg") == 2 and html.count("<figcaption>") == 1
+    assert 'class="drawing panels"' in html
+
+
 def test_same_content_same_page():
     assert page().html() == page().html()
 
@@ -80,6 +90,15 @@ def test_columns_of_numbers_are_set_to_the_right():
         ' class="number"',
         ' class="number"',
     ]
+
+
+def test_an_interval_may_stand_below_its_number():
+    report = Report("t")
+    report.table(["score", "text"], [["0.5 (0.4 to 0.6)", "a (b)"]])
+    assert (
+        '<td class="number">0.5 <span class="interval">(0.4 to 0.6)</span></td><td>a (b)</td>'
+        in report.html()
+    )
 
 
 def test_row_of_the_wrong_length_is_named():
