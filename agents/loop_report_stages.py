@@ -35,7 +35,7 @@ def add_fine_tuning(report: Report, run: Path) -> None:
     if "steps" not in tuned:
         return
     report.heading("Fine-tuning")
-    facts = {"Demonstrations": f"{tuned['demonstrations']:,}", "Steps": f"{tuned['steps']:,}"}
+    facts: dict[str, Any] = {"Demonstrations": f"{tuned['demonstrations']:,}", "Steps": f"{tuned['steps']:,}"}
     if tuned["train_loss"] is not None:
         facts["Loss, nats per token"] = (f"{tuned['train_loss']:.3f}", "last tenth of the steps")
     report.facts(facts)
