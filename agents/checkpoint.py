@@ -93,8 +93,13 @@ def read(path: PathOrFile) -> dict[str, Any]:
     if not isinstance(path, (str, os.PathLike)):
         return _read_zip(path, getattr(path, "name", "the given file"))
     target = Path(path)
-    if not target.exists() and _with_suffix(target).exists():
+    if not target.is_file() and _with_suffix(target).exists():
         target = _with_suffix(target)
+    if target.is_dir():
+        raise CheckpointError(
+            f"{target} is a folder, and a checkpoint is one zip. Give the file; a folder that save_pretrained wrote is for "
+            'policy_kwargs=dict(model="folder").'
+        )
     with open(target, "rb") as file:
         return _read_zip(file, str(target))
 

@@ -5,11 +5,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import huggingface_hub
 import torch
 from jsonargparse import Namespace
@@ -19,13 +17,12 @@ from stable_baselines3.common.utils import LinearSchedule, get_device
 from transformers.utils import logging as transformers_logging
 
 from agents.callbacks import SampleTable, SaveEvery, SignalReceived, stop_on_signals, visible
+from agents.command_env import make_env, stop_strings
 from agents.generation import complete, policy_for
 from agents.lora import of_rank
 from agents.ppo import TextPPO
 from agents.runs import Progress, RunFolder, last_wall_time
-from text_envs import TextGenerationEnv
 from text_envs.task import TextTask
-from text_envs.tokenizer import load_tokenizer
 
 # Options of `rlhf ppo` that are TextPPO's own, name for name.
 PPO_ARGUMENTS = (
@@ -82,7 +79,7 @@ def generate(options: Namespace, config: str) -> int:
         [options.prompt],
         no_score,
         max_new_tokens=options.max_new_tokens,
-        stop=options.stop,
+        stop=stop_strings(options.stop),
         eos_token_id=options.eos_token_id,
     )
     policy = policy_for(task, options.model, options.temperature, options.device)
@@ -93,74 +90,6 @@ def generate(options: Namespace, config: str) -> int:
 
 
 # --- the parts of ppo ------------------------------------------------------------------------------------------
-
-
-def make_env(options: Namespace) -> gym.Env:
-    """The environment that the options describe: registered, or made of prompts and a reward.
-
-    Raises:
-        ValueError: for options that contradict one another, or leave it undescribed.
-    """
-    if (options.env is None) == (options.prompts is None):
-        raise ValueError(
-            "give either --env ID or --prompts FILE: the one names an environment, the other makes one."
-        )
-    given = {
-        "reward_model": options.reward,
-        "max_new_tokens": options.max_new_tokens,
-        "eos_token_id": options.eos_token_id,
-        "stop": options.stop or None,
-    }
-    kwargs = {name: value for name, value in given.items() if value is not None} | options.env_kwargs
-    if options.env is not None:
-        env = made_with(options.env, lambda: gym.make(options.env, **kwargs))
-        check_tokenizer(env, options)
-        return env
-    missing = [f"--{name}" for name in ("model", "reward") if getattr(options, name) is None]
-    if missing:
-        raise ValueError(
-            f"--prompts needs {' and '.join(missing)} too: an environment of prompts has none of its own."
-        )
-    arguments = {
-        "tokenizer": options.model,
-        "prompts": options.prompts,
-        "prompt_field": options.prompt_field,
-        "max_prompt_tokens": options.max_prompt_tokens,
-        "prompts_too_long": options.prompts_too_long,
-        **kwargs,
-    }
-    return made_with("text_envs/TextGeneration-v0", lambda: TextGenerationEnv(**arguments))
-
-
-def made_with(name: str, make: Callable[[], gym.Env]) -> gym.Env:
-    """The environment; an argument that it does not take, or lacks, is a user's mistake.
-
-    Raises:
-        ValueError: for such an argument.
-    """
-    try:
-        return make()
-    except TypeError as error:
-        told = str(error).partition(" was raised from the environment creator")[0]  # gym.make's addition
-        raise ValueError(f"{name} cannot be made with these options: {told}.") from error
-
-
-def check_tokenizer(env: gym.Env, options: Namespace) -> None:
-    """Raise ValueError where model and environment were both named, and the same ids mean other tokens to them."""
-    ours = getattr(env.unwrapped, "tokenizer", None)
-    if options.model is None or ours is None:
-        return
-    try:
-        known = load_tokenizer(options.model).get_vocab()
-    except ValueError:  # the model brings none
-        return
-    strange = [token for token, index in ours.get_vocab().items() if known.get(token) != index]
-    if strange:
-        raise ValueError(
-            f"--model {options.model} has other tokens than {options.env}, {strange[0]!r} for one: the ids of the one mean "
-            f"something else to the other. Give --env-kwargs '{json.dumps({'tokenizer': options.model})}' where the "
-            "environment takes it, or leave --model out."
-        )
 
 
 def make_ppo(options: Namespace) -> TextPPO:

@@ -13,7 +13,8 @@ from transformers import AutoConfig
 from agents import doctor_reward as of_reward
 from agents import doctor_rollout as of_rollout
 from agents import doctor_setup as of_setup
-from agents.commands import check_model, make_env, make_ppo
+from agents.command_env import make_env
+from agents.commands import check_model, make_ppo
 from agents.doctor_findings import Finding, causes_first, problem
 from agents.doctor_rollout import positions
 from agents.envs import common_attribute

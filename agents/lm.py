@@ -219,7 +219,7 @@ def load_causal_lm(model: Any, vocab_size: int, max_length: int) -> PreTrainedMo
         if vocab_size > SMALL_VOCABULARY:
             raise ValueError(
                 f"No language model was given and the environment suggests none: its vocabulary has {vocab_size} tokens. "
-                'Name one: policy_kwargs=dict(model="folder of a causal LM").'
+                'Name one: policy_kwargs=dict(model="folder of a causal LM"), or --model of `rlhf`.'
             )
         model = dict(
             model_type="llama", vocab_size=vocab_size, hidden_size=64, intermediate_size=128, num_hidden_layers=2,

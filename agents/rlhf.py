@@ -34,7 +34,7 @@ from agents.loop_files import LAST_REWARD
 from agents.loop_report import make_report
 from agents.loop_stages import REWARD_START, SFT, SFT_EVALUATE, LoopStages, reward_spec
 from agents.model_card import write_model_card
-from agents.runs import clock
+from agents.runs import check_can_be_folder, clock, make_folder
 from agents.settings import LoopSettings
 from agents.stages import Stopped, read_completions
 from agents.world import make_world
@@ -73,6 +73,7 @@ class Loop(LoopStages):
         console: Console | None = None,
     ):
         self.folder = Path(out)
+        check_can_be_folder(self.folder)
         self.settings = settings or read_settings(self.folder)
         self.settings.check()
         self.say = console or Console()
@@ -125,7 +126,7 @@ class Loop(LoopStages):
         return self._conclude(policy, rewards)
 
     def _start(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         if self.redo is not None:
             aside = self.ledger.redo(self.stages[self.stages.index(self.redo) :])
             self.say.print(

@@ -7,6 +7,8 @@ tensorboard/     the same as TensorBoard events
 checkpoints/     zips that `TextPPO.load` continues from
 policy/          the trained policy, a plain Hugging Face folder
 result.json      what came out, written once, at the end
+
+report.html is the loop's (`rlhf loop`, `rlhf demo`), which lays such a folder into each of its rounds.
 """
 
 from __future__ import annotations
@@ -46,6 +48,21 @@ _FREE = {"out", "overwrite", "resume", "device", "threads", "tensorboard", "chec
 _LITTER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
+def check_can_be_folder(path: Path) -> None:
+    """Raise NotADirectoryError where a file stands in the way of a run's folder."""
+    there = next(step for step in (path, *path.parents) if step.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{there} is a file: the run needs a folder. Name another one.")
+
+
+def make_folder(path: Path) -> None:
+    """Make a run's folder; OSError, which names it, where that is impossible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(f"The folder {path} cannot be made: {error.strerror}. Name another one.") from error
+
+
 class RunFolder:
     """The files of one run.
 
@@ -67,8 +84,7 @@ class RunFolder:
         self.path = Path(path)
         if overwrite and resume:
             raise ValueError("--overwrite begins anew and --resume goes on: say one of them.")
-        if self.path.exists() and not self.path.is_dir():
-            raise NotADirectoryError(f"{self.path} is a file: the run needs a folder. Name another one.")
+        check_can_be_folder(self.path)
         has_run = resume and self.config.is_file()
         if (
             self.path.is_dir()
@@ -124,7 +140,7 @@ class RunFolder:
                 shutil.rmtree(target)
             else:
                 target.unlink(missing_ok=True)
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         with replacing(self.config) as file:
             file.write(config.encode())
 

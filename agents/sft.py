@@ -132,7 +132,7 @@ def finetune(
     Raises:
         PromptError: a row that is no demonstration, with its file and line.
         CheckpointError: a checkpoint that is damaged, or another training's.
-        ValueError: no demonstration is short enough; arguments that do not fit.
+        ValueError: no demonstration is short enough; arguments that do not fit; a loss that is no number in the end.
     """
     if lr_schedule not in ("linear", "cosine", "constant"):
         raise ValueError(f"lr_schedule={lr_schedule!r} is not known. Use linear, cosine or constant.")
@@ -199,11 +199,17 @@ def finetune(
     lm = merged(lm).requires_grad_(True).eval()
     _set_eos(lm, encode.eos_token_ids)
     last_losses = watch.losses[-max(1, len(watch.losses) // 10) :]
+    train_loss = sum(last_losses) / max(len(last_losses), 1)
+    if not (math.isfinite(train_loss) and all(weight.isfinite().all() for weight in lm.parameters())):
+        raise ValueError(
+            f"The loss is {train_loss} after {trainer.state.global_step} steps, and the weights with it are of no use: in "
+            "fine-tuning. No model was saved. Lower learning_rate, or give more warmup_steps, and begin anew."
+        )
     result = FineTuned(
         model=lm,
         tokenizer=tokenizer,
         folder=None if output_dir is None else Path(output_dir),
-        train_loss=sum(last_losses) / max(len(last_losses), 1),
+        train_loss=train_loss,
         held_out_loss=response_loss(lm, held_out_examples, batch_size) if held_out_examples else None,
         steps=trainer.state.global_step,
         seconds=watch.elapsed(),

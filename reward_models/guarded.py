@@ -24,7 +24,7 @@ import cloudpickle  # type: ignore[import-untyped]
 import numpy as np
 
 from reward_models.completion import Completion, RewardError, excerpt, where
-from reward_models.registration import REGISTERED
+from reward_models.registration import REGISTERED, check_name
 from reward_models.worker import receive, send
 
 _SERVE = "import sys; sys.path[:] = {path}; from reward_models.worker import serve; serve({owner})"
@@ -77,6 +77,7 @@ class Guarded:
         self.timeout, self.start_timeout = float(timeout), float(start_timeout)
         self.on_error, self.constant = on_error, float(constant)
         self.counts = dict.fromkeys(("batches", "errors", "timeouts", "deaths", "constants", "restarts"), 0)
+        check_name(reward)
         self._name = excerpt(reward)
         self._recipe = _recipe(reward, kwargs)
         self._was_made = False
@@ -142,7 +143,7 @@ class Guarded:
             self.counts["restarts"] += self._was_made
             made = self._worker.request(self._recipe, self.start_timeout)
             if made["error"] is not None:
-                raise _WorkerLost("errors", f"could not be made: {made['error']}")
+                raise _WorkerLost("errors", f"could not be made: {made['error'].rstrip('.')}")
             self._was_made = True
         return self._worker.request(message, self.timeout)
 

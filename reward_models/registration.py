@@ -81,6 +81,7 @@ def make(spec: Any, **kwargs: Any) -> RewardModel:
                 f'The reward model {excerpt(dict(spec))} has no "name". Add one, such as "length".'
             )
         return make(spec["name"], **{key: value for key, value in spec.items() if key != "name"}, **kwargs)
+    check_name(spec)
     if isinstance(spec, Path):
         spec = str(spec)
     if not isinstance(spec, str):
@@ -91,9 +92,18 @@ def make(spec: Any, **kwargs: Any) -> RewardModel:
         return _instantiate(load_attribute(BUILT_IN[spec]), repr(spec), kwargs)
     if (Path(spec) / "config.json").is_file():
         return make("classifier", model=spec, **kwargs)
-    if ":" in spec:
-        return _instantiate(load_attribute(spec), repr(spec), kwargs)
-    raise RewardError(_unknown(spec))
+    return _instantiate(load_attribute(spec), repr(spec), kwargs)
+
+
+def check_name(spec: Any) -> None:
+    """Raise RewardError for a name by which `make` finds nothing; nothing is imported, nor made."""
+    if isinstance(spec, Mapping):
+        spec = spec.get("name")
+    if not isinstance(spec, str | Path):
+        return
+    name = str(spec)
+    if not (name in REGISTERED or name in BUILT_IN or ":" in name or (Path(name) / "config.json").is_file()):
+        raise RewardError(_unknown(name))
 
 
 def load_attribute(spec: str) -> Any:

@@ -50,7 +50,11 @@ class TokenMask:
         if callable(allowed_tokens):
             self.function = allowed_tokens
             return
-        if isinstance(allowed_tokens, str) or not len(allowed_tokens):
+        if (
+            isinstance(allowed_tokens, str)
+            or not hasattr(allowed_tokens, "__len__")
+            or not len(allowed_tokens)
+        ):
             raise ValueError(
                 f"allowed_tokens={allowed_tokens!r} is no list of tokens. Give ids, strings or a function."
             )

@@ -6,7 +6,7 @@ import functools
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -133,7 +133,7 @@ class PromptSource:
             if any(p.default is p.empty for p in inspect.signature(prompts).parameters.values()):
                 self.endless = prompts
                 return
-            self._rows = list(prompts())
+            self._rows = list(_generated(prompts()))
         elif hasattr(prompts, "column_names") and hasattr(prompts, "__len__"):  # a Dataset, left on disk
             if self.prompt_field not in prompts.column_names:
                 raise PromptError(
@@ -240,7 +240,7 @@ class PromptStream:
     def _next_row(self) -> Any:
         assert self.source.endless is not None
         if self._rows is None:  # at the start, and after set_state or unpickling: replay what was drawn
-            self._rows = iter(self.source.endless(np.random.default_rng(self.seed)))
+            self._rows = iter(_generated(self.source.endless(np.random.default_rng(self.seed))))
             for _ in range(self.drawn):
                 next(self._rows, None)
         try:
@@ -273,3 +273,12 @@ class PromptStream:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_rows": None}  # a running generator can be neither pickled nor copied
+
+
+def _generated(rows: Any) -> Iterable[Any]:
+    """What a generator function gave, if it can be drawn from."""
+    if not isinstance(rows, Iterable):
+        raise PromptError(
+            f"The generator function of the prompts returned {rows!r:.60}. Let it yield prompts, or return a list of them."
+        )
+    return rows

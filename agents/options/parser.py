@@ -1,11 +1,15 @@
 """The parser that all commands share: YAML configuration, and a mistake said in one message."""
 
+import math
 import re
 import sys
 from typing import Any, NoReturn
 
 from jsonargparse import ActionConfigFile, ArgumentParser
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import PositiveInt, restricted_number_type
+
+Rate = restricted_number_type("Rate", float, [(">", 0), ("<", math.inf)])  # of learning
+Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])  # what numpy takes
 
 
 class Parser(ArgumentParser):
@@ -54,7 +58,7 @@ def add_flag(parser: ArgumentParser, name: str, help: str) -> None:
 def add_run_options(parser: ArgumentParser, threads: int | None = None) -> None:
     """The options of everything that computes: --seed, --device, --threads."""
     add: Any = parser.add_argument
-    add("--seed", type=NonNegativeInt, default=0, help="same seed, same run (on a CPU)")
+    add("--seed", type=Seed, default=0, help="same seed, same run (on a CPU)")
     add("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, ...")
     default = "torch's choice" if threads is None else threads
     add("--threads", type=PositiveInt | None, default=threads, help=f"CPU threads; default: {default}")

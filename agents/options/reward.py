@@ -11,7 +11,7 @@ from jsonargparse.typing import (
     restricted_number_type,
 )
 
-from agents.options.parser import add_flag, add_run_options, new_parser
+from agents.options.parser import Rate, add_flag, add_run_options, new_parser
 
 Smoothing = restricted_number_type("Smoothing", float, [(">=", 0), ("<", 0.5)])
 HeldOut = restricted_number_type("HeldOut", float, [(">=", 0), ("<", 1)])
@@ -55,7 +55,7 @@ def train_parser() -> ArgumentParser:
     )
     add("--epochs", type=PositiveFloat, default=3.0, help="passes over the preferences")
     add("--batch-size", type=PositiveInt, default=16, help="pairs or rankings per step")
-    add("--learning-rate", type=PositiveFloat, default=1e-4, help="its peak; small models bear 5e-4")
+    add("--learning-rate", type=Rate, default=1e-4, help="its peak; small models bear 5e-4")
     add(
         "--lr-schedule",
         type=Literal["linear", "cosine", "constant"],

@@ -12,7 +12,7 @@ from jsonargparse.typing import (
     PositiveInt,
 )
 
-from agents.options.parser import add_flag, add_run_options, new_parser
+from agents.options.parser import Rate, add_flag, add_run_options, new_parser
 
 
 def sft_parser() -> ArgumentParser:
@@ -52,7 +52,7 @@ def sft_parser() -> ArgumentParser:
     add("--epochs", type=PositiveFloat, default=3.0, help="passes over the demonstrations")
     add("--max-steps", type=PositiveInt | None, help="optimiser steps, instead of --epochs")
     add("--batch-size", type=PositiveInt, default=16, help="demonstrations per step")
-    add("--learning-rate", type=PositiveFloat, default=5e-5, help="its peak; small models bear 1e-3")
+    add("--learning-rate", type=Rate, default=5e-5, help="its peak; small models bear 1e-3")
     add(
         "--lr-schedule",
         type=Literal["linear", "cosine", "constant"],
@@ -158,7 +158,7 @@ def ppo_parser() -> ArgumentParser:
         type=PositiveInt | None,
         help="episodes generated side by side; default: --n-episodes, at most 64",
     )
-    add("--learning-rate", type=PositiveFloat | None, help="default: from the number of parameters")
+    add("--learning-rate", type=Rate | None, help="default: from the number of parameters")
     add("--lr-schedule", type=Literal["linear", "constant"], default="linear", help="linear falls to 0")
     add("--kl-coef", type=NonNegativeFloat, default=0.05, help="weight of the KL penalty per token")
     add("--kl-target", type=PositiveFloat | None, help="nats per reply that an adaptive --kl-coef aims at")

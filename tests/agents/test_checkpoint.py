@@ -218,6 +218,13 @@ def test_a_stable_baselines3_zip_is_refused(tmp_path):
         checkpoint.read(tmp_path / "sb3.zip")
 
 
+def test_a_folder_is_no_checkpoint(saved):
+    with pytest.raises(CheckpointError, match=r"is a folder, and a checkpoint is one zip. Give the file"):
+        checkpoint.read(saved.parent)
+    (saved.parent / "model").mkdir()
+    assert same(MEMBERS, checkpoint.read(saved.parent / "model"))  # model.zip stands beside it
+
+
 def test_missing_file_is_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         checkpoint.read(tmp_path / "none.zip")

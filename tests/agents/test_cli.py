@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agents import cli
+from agents.command_env import stop_strings
 from agents.options import training
 from agents.ppo import TextPPO
 from agents.sft import finetune
@@ -169,7 +170,12 @@ MISTAKES = {
     "missing option": (["ppo", "--out", "x"], "^rlhf ppo: .*--total-timesteps is missing. `rlhf ppo --help`"),
     "bad number": (["ppo", "--total-timesteps", "-3", "--out", "x"], "--total-timesteps: .*v>0"),
     "no environment": (["ppo", "--total-timesteps", "9", "--out", "x"], "give either --env ID or --prompts FILE"),
-    "unknown environment": (["ppo", "--env", "text_envs/Nope-v0"], "`Nope` doesn't exist"),
+    "unknown environment": (["ppo", "--env", "text_envs/Nope-v0"], "`Nope` doesn't exist.*: in --env .* Choose one of text_envs/A.*, module:id.$"),
+    "another's environment": (["ppo", "--env", "Nope"], "`Nope` doesn't exist: in --env Nope. Choose one of text_envs/"),
+    "endless seed": (["ppo", "--env", "text_envs/Copy-v0", "--seed", "99999999999999"], "--seed: .*v<4294967296"),
+    "infinite rate": (["ppo", "--env", "text_envs/Copy-v0", "--learning-rate", "inf"], "--learning-rate: .*v<inf"),
+    "no tokens": (["ppo", "--env", "text_envs/Sentiment-v0", "--env-kwargs", '{"allowed_tokens": 5}'], "allowed_tokens=5 is"),
+    "stop of a number": (["ppo", "--env", "text_envs/SupportReply-v0", "--stop", '["a", 3]'], "no JSON list of texts"),
     "no text environment": (["ppo", "--env", "CartPole-v1"], "This is no text environment"),
     "option of another environment": (["ppo", "--env", "text_envs/Copy-v0", "--reward", "json"], "argument 'reward_model'.$"),
     "unknown argument": (["ppo", "--env", "text_envs/Copy-v0", "--env-kwargs", '{"a": 1}'], "argument 'a'.$"),
@@ -206,6 +212,7 @@ def test_a_mistake_is_one_message_and_status_2(arguments, says, tmp_path, monkey
         (["--reward", '{"name": "length", "target": "x"}'], "could not be made with {'target': 'x'"),
         (["--env-kwargs", '{"foo": 1}'], "unexpected keyword argument 'foo'"),
         (["--reward", "lenght"], "no reward model named 'lenght'.* Did you mean 'length'"),
+        (["--reward", '{"name": "guarded", "reward": "lenght"}'], "no reward model named 'lenght'"),
         (["--reward", "nomodule:score"], "No module named 'nomodule'"),
         (["--max-new-tokens", "1000"], "the model's positions end at 64"),
     ],
@@ -226,6 +233,28 @@ def test_a_model_of_other_tokens_than_the_environment_s_is_refused(model_folder,
         "has other tokens than text_envs/SupportReply-v0.*leave --model out",
     )
     assert train("CountLetter", "--env-kwargs", json.dumps({"letters": LETTERS})) == 0
+
+
+def test_the_model_is_that_of_an_environment_which_takes_one(model_folder, tmp_path, capsys):
+    status = rlhf(
+        "ppo",
+        "--model",
+        model_folder,
+        "--env",
+        "text_envs/IMDBContinuation-v0",
+        "--total-timesteps",
+        "9",
+        "--out",
+        "x",
+    )
+    assert_one_message(status, capsys.readouterr(), "prompts is not given: IMDBContinuation-v0")
+
+
+def test_a_stop_string_may_begin_with_a_bracket():
+    assert stop_strings("[/INST]") == "[/INST]" and stop_strings(["a", "b"]) == ["a", "b"]
+    for wrong in ('["a", 3]', "[3]", "[ ]"):
+        with pytest.raises(ValueError, match="is no JSON list of texts"):
+            stop_strings(wrong)
 
 
 DAMAGES = {

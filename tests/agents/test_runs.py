@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from agents.rlhf import Loop
 from agents.runs import MetricsWriter, Progress, RunFolder, clock
+from agents.settings import LoopSettings
 
 
 def test_a_folder_with_files_in_it_is_refused(tmp_path):
@@ -32,6 +34,15 @@ def test_a_file_is_no_run_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="is a file"):
         RunFolder(tmp_path / "file")
+    with pytest.raises(NotADirectoryError, match=r"file is a file: .* Name another one"):
+        RunFolder(tmp_path / "file" / "below")
+    with pytest.raises(NotADirectoryError, match="is a file"):
+        Loop(LoopSettings(), tmp_path / "file")
+
+
+def test_a_folder_that_cannot_be_made_is_named():
+    with pytest.raises(OSError, match=r"The folder /proc/run cannot be made: .* Name another one"):
+        RunFolder("/proc/run").start("")
 
 
 @pytest.fixture

@@ -220,6 +220,12 @@ def test_arguments_that_do_not_fit_are_said(tokenizer):
         finetune(tiny(), DEMONSTRATIONS, progress=None)
 
 
+def test_a_model_of_nans_is_not_saved(tokenizer, tmp_path):
+    with pytest.raises(ValueError, match=r"The loss is .* after 6 steps.*Lower learning_rate"):
+        train(tokenizer, learning_rate=1e20, max_steps=6, output_dir=tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 def test_progress_is_said_in_short_lines(tokenizer, capsys):
     train(tokenizer, progress=sys.stderr)
     captured = capsys.readouterr()

@@ -268,6 +268,10 @@ def test_worker_that_hangs_ends_soon_after_its_parent_was_killed(tmp_path):
 
 
 def test_mistakes_are_named():
+    with pytest.raises(RewardError, match=r"no reward model named 'lenght'.*Did you mean 'length'"):
+        Guarded("lenght")
+    with pytest.raises(RewardError, match="no reward model named 'lenght'"):
+        Guarded({"name": "lenght", "target": 3})
     with pytest.raises(RewardError, match="on_error is 'ignore'"):
         Guarded("length", on_error="ignore")
     with pytest.raises(RewardError, match="timeout 0"):

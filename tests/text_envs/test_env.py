@@ -221,6 +221,7 @@ def test_an_action_is_a_token(action):
         (dict(allowed_tokens=[9]), ["9", "vocabulary"]),
         (dict(allowed_tokens=["ab"]), ["'ab'", "2 tokens"]),
         (dict(allowed_tokens=[]), ["allowed_tokens"]),
+        (dict(allowed_tokens=5), ["allowed_tokens=5", "Give ids"]),
     ],
 )
 def test_wrong_arguments_are_named(kwargs, parts):

@@ -239,6 +239,7 @@ def test_a_gzip_file_cut_short_is_an_error(tmp_path):
         (["a"], dict(prompts_too_long="shorten"), ["'shorten'", "truncate_left"]),
         (["a"], dict(max_prompt_tokens=0), ["max_prompt_tokens=0"]),
         (counting, {}, ["max_prompt_tokens", "endless"]),
+        (lambda: None, {}, ["generator function", "returned None", "yield"]),
         ("nowhere.jsonl", {}, ["nowhere.jsonl", "does not exist"]),
         ("prompts.csv", {}, ["prompts.csv", ".jsonl"]),
     ],
@@ -261,6 +262,12 @@ def test_an_endless_generator_that_ends_is_an_error():
     assert stream.draw().text == "a"
     with pytest.raises(PromptError, match="after 1 prompts"):
         stream.draw()
+
+
+def test_an_endless_generator_that_returns_nothing_is_an_error():
+    source = PromptSource(lambda rng: None, LETTERS, max_prompt_tokens=3)
+    with pytest.raises(PromptError, match=r"returned None\. Let it yield prompts"):
+        PromptStream(source, np.random.default_rng(0)).draw()
 
 
 def test_an_endless_generator_of_nothing_usable_is_an_error_not_a_hang(monkeypatch):
