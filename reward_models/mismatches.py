@@ -1,4 +1,5 @@
-"""Comparisons that no rater makes: a response is better for its own prompt than one that was given to another prompt.
+"""Comparisons that no rater makes: a response is better for its own prompt than one that was given to another prompt, or than
+itself broken off.
 
 A small reward model learns from them to read response and prompt together, before people's few and noisy comparisons can
 teach it (preference model pre-training: Askell et al. 2021, section 4, who take the pairs from public rankings).
@@ -22,9 +23,14 @@ RATER = "mismatch"
 
 
 def mismatches(
-    pairs: Sequence[tuple[str, str]], n: int, seed: int = 0, hard: float = 0.5, drawn: int = 32
+    pairs: Sequence[tuple[str, str]],
+    n: int,
+    seed: int = 0,
+    hard: float = 0.5,
+    drawn: int = 32,
+    broken: float = 0.0,
 ) -> list[Comparison]:
-    """At most `n` comparisons of a prompt's response, always chosen, with another prompt's.
+    """At most `n` comparisons of a prompt's response, always chosen, with another prompt's or with its own beginning.
 
     Args:
         pairs: prompt and response, in any order; a prompt may come more than once.
@@ -33,15 +39,17 @@ def mismatches(
         hard: share in which the other prompt is like the prompt: of `drawn` that are drawn, the one that shares most with
             it, its words weighted by rarity. The others are drawn uniformly.
         drawn: see `hard`.
+        broken: share in which the other response is the same one, broken off within a sentence. A model that was never
+            shown such a thing may score it high, and PPO finds that out.
 
     Returns:
         `Comparison`s by the rater "mismatch". Fewer than `n` where a prompt has no other, or it has the same response.
 
     Raises:
-        ValueError: `n` is negative, or `hard` no share.
+        ValueError: `n` is negative, or `hard` or `broken` no share.
     """
-    if n < 0 or not 0 <= hard <= 1:
-        raise ValueError(f"n={n} must be at least 0, and hard={hard} a share, 0 to 1.")
+    if n < 0 or not (0 <= hard <= 1 and 0 <= broken <= 1):
+        raise ValueError(f"n={n} must be at least 0, hard={hard} and broken={broken} shares, 0 to 1.")
     rng = np.random.default_rng(seed)
     words = [frozenset(re.findall(r"\w+", prompt.lower())) for prompt, _ in pairs]
     rarity = _rarity(words)
@@ -49,6 +57,12 @@ def mismatches(
     order = [i for _ in range(math.ceil(n / max(len(pairs), 1))) for i in rng.permutation(len(pairs))]
     for i in order[:n]:
         prompt, response = pairs[i]
+        if broken and rng.random() < broken:
+            ends = [m.start() for m in re.finditer(r"(?<=[^\s.!?])\s", response)]
+            if ends:
+                beginning = response[: ends[rng.integers(len(ends))]]
+                made.append(Comparison(prompt, (response, beginning), "left", RATER))
+            continue
         candidates = rng.integers(len(pairs), size=drawn if rng.random() < hard else 1)
         others = [j for j in candidates if pairs[j][0] != prompt and pairs[j][1] != response]
         if others:
@@ -63,6 +77,7 @@ def pretrain(
     output_dir: str | os.PathLike[str] | None = None,
     *,
     n: int = 8000,
+    broken: float = 0.2,
     epochs: float = 2.0,
     batch_size: int = 32,
     learning_rate: float = 5e-4,
@@ -78,13 +93,13 @@ def pretrain(
     Args:
         model, output_dir, epochs, batch_size, learning_rate, warmup_steps, seed: as those of `learning.train`. It takes some
             hundred steps until anything is learned, and then it is learned quickly: too few are of no use.
-        pairs, n: of `mismatches`. Of 20 or more pairs, one in twenty is held out and measured on after each epoch.
+        pairs, n, broken: of `mismatches`. Of 20 or more pairs, one in twenty is held out and measured on after each epoch.
         arguments: more of `learning.train`.
 
     Raises:
         ValueError: no mismatch can be made.
     """
-    made = mismatches(pairs, n, seed)
+    made = mismatches(pairs, n, seed, broken=broken)
     if not made:
         raise ValueError(
             f"No mismatches can be made of {len(pairs)} pairs. Give prompts and responses of which several differ."

@@ -3,8 +3,9 @@
     python scripts/make_support_reply.py [--out FOLDER] [--steps 4000] [--reward-start-only]
 
 All are made from the task's own grammar: a byte-level BPE of 1,024 tokens; a Llama of 2 layers fine-tuned on demonstrations
-of mixed quality; and one of 4 layers, fine-tuned alike, that then learned to tell a demonstration from one of another prompt:
-where reward models start. No judge was asked. The same seed, versions and machine give the same files; it takes minutes.
+of mixed quality; and one of 4 layers, fine-tuned alike, that then learned to tell a demonstration from one of another prompt,
+and from itself broken off: where reward models start. No judge was asked. The same seed, versions and machine give the same
+files; it takes minutes.
 """
 
 from __future__ import annotations

@@ -47,6 +47,18 @@ def test_a_hard_one_comes_from_a_prompt_that_is_alike():
     assert 0.3 < share_of_like_prompts(0.0) < 0.7
 
 
+def test_a_broken_one_is_the_response_up_to_a_word_within_a_sentence():
+    pairs = [("Who?", "It is. We will go."), ("When?", "Now.")]
+    made = mismatches(pairs, 40, broken=1.0)
+    assert {c.prompt for c in made} == {"Who?"}  # "Now." has no place to break off
+    assert {c.responses for c in made} == {
+        ("It is. We will go.", beginning) for beginning in ("It", "It is. We", "It is. We will")
+    }
+    made = mismatches(PAIRS, 400, broken=0.3)
+    share = np.mean([c.responses[0].startswith(c.responses[1]) for c in made])
+    assert 0.2 < share < 0.4
+
+
 def test_prompts_without_another_make_none():
     assert mismatches([], 5) == []
     assert mismatches([("p", "a"), ("p", "b")], 5) == []
@@ -104,4 +116,12 @@ def test_the_start_that_comes_with_supportreply_tells_replies_to_other_messages(
     made = mismatches([(row["prompt"], row["response"]) for row in rows], 300)
     replies = [Completion(c.prompt, response) for c in made for response in c.responses]
     own, others = score(make(str(support_reply.REWARD_START)), replies).reshape(-1, 2).T
-    assert (own > others).mean() > 0.8
+    assert (own > others).mean() > 0.9
+
+
+def test_the_start_that_comes_with_supportreply_tells_replies_that_break_off():
+    rows = support_reply.demonstrations("held_out", 200, seed=1)
+    made = mismatches([(row["prompt"], row["response"]) for row in rows], 200, broken=1.0)
+    replies = [Completion(c.prompt, response) for c in made for response in c.responses]
+    whole, broken = score(make(str(support_reply.REWARD_START)), replies).reshape(-1, 2).T
+    assert (whole > broken).mean() > 0.9
