@@ -53,6 +53,7 @@ def fine_tune(
         max_length=world.task.max_length,
         prompt_field=settings.demos_fields[0],
         response_field=settings.demos_fields[1],
+        eos_token_id=settings.eos_token_id,
         seed=settings.seed,
         device=settings.device,
         checkpoint=checkpoint,

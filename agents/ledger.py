@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from agents.runs import plain
 from reward_models.files import write_json
 
 RECORD = "stage.json"
+ADDED = ("task", "judge", "reference")  # not in the records of earlier versions, which say nothing of them
 LIBRARIES = ("text-envs", "torch", "transformers", "stable-baselines3", "gymnasium", "numpy")
 
 
@@ -103,7 +105,8 @@ class Ledger:
         return aside
 
     def _compare(self, name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-        changes = list(differences(old, new))
+        known = {key: value for key, value in new.items() if key in old or key not in ADDED}
+        changes = list(differences(old, known))
         if changes:
             raise LedgerError(
                 f"Stage {name} of {self.folder} is done, but was made from something else: {'; '.join(changes[:4])}. "
@@ -117,16 +120,33 @@ def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in [*old, *(name for name in new if name not in old)]:
             yield from differences(old.get(name), new.get(name), f"{key}.{name}" if key else str(name))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for i, (before, now) in enumerate(zip(old, new)):
+            yield from differences(before, now, f"{key}[{i}]")
     elif old != new:
-        yield f"{key} was {_short(old)} and is {_short(new)}"
+        of = getattr(new, "of", None)
+        yield f"{key}{f' ({of})' if of else ''} was {_short(old)} and is {_short(new)}"
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
+        return f"sha256 {value[:12]}"
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def fingerprint(path: str | os.PathLike[str], weights_only: bool = False) -> str:
+class Fingerprint(str):
+    """A sha256 in hex, with the path that it is of, where there is one: so a change can be named."""
+
+    of: str | None
+
+    def __new__(cls, digest: str, of: str | os.PathLike[str] | None = None) -> Fingerprint:
+        made = super().__new__(cls, digest)
+        made.of = None if of is None else os.fspath(of)
+        return made
+
+
+def fingerprint(path: str | os.PathLike[str], weights_only: bool = False) -> Fingerprint:
     """sha256, in hex, of a file, or of a folder's files with their names; of weights and config alone where asked."""
     path = Path(path)
     digest = hashlib.sha256()
@@ -138,12 +158,13 @@ def fingerprint(path: str | os.PathLike[str], weights_only: bool = False) -> str
         digest.update(file.name.encode() + b"\0")
         with open(file, "rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+    return Fingerprint(digest.hexdigest(), path)
 
 
-def fingerprint_of_json(value: Any) -> str:
-    """sha256, in hex, of a JSON value."""
-    return hashlib.sha256(json.dumps(plain(value), sort_keys=True).encode()).hexdigest()
+def fingerprint_of_json(value: Any, of: Any = None) -> Fingerprint:
+    """sha256, in hex, of a JSON value; `of`: the file that it came from, if it is one."""
+    text = json.dumps(plain(value), sort_keys=True)
+    return Fingerprint(hashlib.sha256(text.encode()).hexdigest(), of if isinstance(of, str | Path) else None)
 
 
 def versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ from agents.stages import Stopped
 
 
 def loop(options: Namespace, config: str) -> int:
-    """`rlhf loop`: returns the exit status. With the folder alone, its run goes on as its config.yaml says."""
+    """`rlhf loop`: returns the exit status. The options are laid over those of a run that the folder holds."""
     settings, untouched = settings_from(options), settings_from(Namespace())
     set_up(options)
     run = Loop(None if settings == untouched else settings, options.out, options.redo)

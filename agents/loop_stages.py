@@ -17,7 +17,7 @@ from agents.learning_stages import fine_tune, improve, learn_reward, pretrain_re
 from agents.ledger import fingerprint, fingerprint_of_json
 from agents.settings import LoopSettings
 from agents.stages import Evaluation, answer, evaluate, read_completions, write_completions
-from agents.world import World
+from agents.world import World, identity_of
 from reward_models import RewardModel, make, score
 from reward_models.preferences import Origin
 
@@ -47,6 +47,10 @@ class LoopStages:
         """Run a stage, or find it done; returns its folder."""
         raise NotImplementedError
 
+    @property
+    def _task(self) -> dict[str, Any]:
+        return {"env": self.settings.env, **self.world.rules}
+
     # --- stage 1 ----------------------------------------------------------------------------------------------------
 
     def _fine_tune(self) -> Path:
@@ -67,7 +71,8 @@ class LoopStages:
             "model": fingerprint(given, weights_only=True)
             if isinstance(given, str)
             else fingerprint_of_json(given),
-            "demos": fingerprint_of_json(world.demos),
+            "demos": fingerprint_of_json(world.demos, settings.demos),
+            "task": self._task,
         }
         what = f"fine-tune on {len(world.demos):,} demonstrations"
         return self._stage(
@@ -101,7 +106,8 @@ class LoopStages:
         made_from = {
             "samples": asdict(wanted),
             "policy": fingerprint(policy, weights_only=True),
-            "prompts": fingerprint_of_json(rows),
+            "prompts": fingerprint_of_json(rows, settings.prompts),
+            "task": self._task,
         }
 
         def work(folder: Path) -> dict[str, Any]:
@@ -119,7 +125,9 @@ class LoopStages:
     def _compare(self, name: str, number: int, samples: Path, policy: Path, rewards: list[Path]) -> Path:
         settings, feedback = self.settings, self.settings.feedback
         asked = {key: value for key, value in asdict(feedback).items() if key not in ("host", "port")}
-        made_from = {"feedback": asked, "samples": fingerprint(samples)}
+        made_from: dict[str, Any] = {"feedback": asked, "samples": fingerprint(samples)}
+        if feedback.rater == "simulated":
+            made_from["judge"] = identity_of(settings.judge)
         flat, k = read_completions(samples), settings.samples.responses
         answers = [flat[i : i + k] for i in range(0, len(flat), k)]
         sampling = {
@@ -150,7 +158,7 @@ class LoopStages:
         wanted, backbone = settings.reward.mismatches, self._backbone
         made_from = {
             "mismatches": wanted,
-            "demos": fingerprint_of_json(world.demos),
+            "demos": fingerprint_of_json(world.demos, settings.demos),
             "starts_from": fingerprint(backbone, weights_only=True),
         }
         return self._stage(
@@ -173,6 +181,7 @@ class LoopStages:
             "comparisons": fingerprint(compared),
             "preferences": [fingerprint(path) for path in settings.preferences],
             "starts_from": [fingerprint(folder, weights_only=True) for folder in warm or [Path(backbone)]],
+            "judge": identity_of(settings.judge),
         }
         baseline = read_completions(self.folder / SFT_EVALUATE / "samples.jsonl")
 
@@ -199,7 +208,8 @@ class LoopStages:
             "policy": fingerprint(policy, weights_only=True),
             "reference": fingerprint(reference, weights_only=True),
             "rewards": [fingerprint(folder, weights_only=True) for folder in rewards],
-            "prompts": fingerprint_of_json(self.world.prompts),
+            "prompts": fingerprint_of_json(self.world.prompts, settings.prompts),
+            "task": self._task,
         }
         seed = settings.seed * 1000 + number
 
@@ -220,7 +230,10 @@ class LoopStages:
             "evaluation": asdict(wanted),
             "policy": fingerprint(policy, weights_only=True),
             "rewards": [fingerprint(folder, weights_only=True) for folder in rewards],
-            "prompts": fingerprint_of_json(world.held_out),
+            "prompts": fingerprint_of_json(world.held_out, wanted.file or settings.prompts),
+            "reference": fingerprint(self._sft_folder, weights_only=True),
+            "judge": identity_of(settings.judge),
+            "task": self._task,
         }
 
         def work(folder: Path) -> dict[str, Any]:

@@ -29,11 +29,12 @@ import yaml
 from rich.console import Console
 
 from agents.callbacks import SignalReceived, stop_on_signals
-from agents.ledger import Ledger
+from agents.ledger import RECORD, Ledger
 from agents.loop_files import LAST_REWARD
 from agents.loop_report import make_report
 from agents.loop_stages import REWARD_START, SFT, SFT_EVALUATE, LoopStages, reward_spec
 from agents.model_card import write_model_card
+from agents.options.loop import HEAD, settings_from_yaml
 from agents.runs import check_can_be_folder, clock, make_folder
 from agents.settings import LoopSettings
 from agents.stages import Stopped, read_completions
@@ -74,6 +75,7 @@ class Loop(LoopStages):
     ):
         self.folder = Path(out)
         check_can_be_folder(self.folder)
+        self._check_folder()
         self.settings = settings or read_settings(self.folder)
         self.settings.check()
         self.say = console or Console()
@@ -103,7 +105,7 @@ class Loop(LoopStages):
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self.world = make_world(settings)
-        self._start()
+        make_folder(self.folder)
         store = FeedbackStore(self.folder / "feedback.db")
         with stop_on_signals() as self.stopped, store as self.store, quiet_transformers():
             try:
@@ -125,25 +127,41 @@ class Loop(LoopStages):
             self._evaluate(f"{name}/evaluate", policy, rewards)
         return self._conclude(policy, rewards)
 
-    def _start(self) -> None:
-        make_folder(self.folder)
-        if self.redo is not None:
-            aside = self.ledger.redo(self.stages[self.stages.index(self.redo) :])
-            self.say.print(
-                f"{self.redo} and what follows it are run again; what they had made is in {aside}."
-            )
+    def _check_folder(self) -> None:
+        """Raise ValueError for an `out` that holds something else, which would be overwritten."""
+        path, what = self.folder, None
+        if path.exists() and not path.is_dir():
+            what = "is a file"
+        elif path.exists() and any(entry.name[0] != "." for entry in path.iterdir()):
+            if not (path / "feedback.db").is_file() and not any(path.glob(f"*/{RECORD}")):
+                what = "holds something else than a run of the loop"
+        if what is not None:
+            raise ValueError(f"{path} {what}. Choose a new folder, or that of a run which shall go on.")
+
+    def _put_aside(self, first: str) -> None:
+        """Make place for what `redo` asks for."""
+        aside = self.ledger.redo(self.stages[self.stages.index(first) :])
+        self.say.print(f"{first} and what follows it are run again; what they had made is in {aside}.")
+        self.redo = None
+
+    def _keep_settings(self) -> None:
+        """Write config.yaml. Not before every finished stage was found to fit: a refused call leaves the run as it was."""
         text = yaml.safe_dump(self.settings.to_json(), sort_keys=False, allow_unicode=True)
         with replacing(self.folder / "config.yaml") as file:
-            file.write(f"# rlhf loop --config this_file\n{text}".encode())
+            file.write(f"{HEAD}{text}".encode())
 
     def _stage(
         self, name: str, what: str, made_from: Mapping[str, Any], work: Callable[[Path], Mapping[str, Any]]
     ) -> Path:
         """Run a stage, or find it done; returns its folder."""
         place = f"[bold]{self.stages.index(name) + 1}/{len(self.stages)}[/] {name}"
+        if name == self.redo:
+            self._keep_settings()
+            self._put_aside(name)
         if self.ledger.record(name) is None:
             if self.stopped:
                 raise Stopped
+            self._keep_settings()
             self.say.print(f"{place}: {what}", highlight=False)
         self.results[name] = self.ledger.run(name, {**made_from, "seed": self.settings.seed}, work)
         seconds = (self.ledger.record(name) or {}).get("seconds", 0.0)
@@ -154,6 +172,7 @@ class Loop(LoopStages):
 
     def _conclude(self, policy: Path, rewards: list[Path]) -> dict[str, Any]:
         """result.json, the model card and the report; all are made from what the stages left."""
+        self._keep_settings()
         result = {
             "command": "loop",
             "policy": os.path.relpath(policy, self.folder),
@@ -193,8 +212,6 @@ def read_settings(folder: Path) -> LoopSettings:
     Raises:
         ValueError: there is no such run.
     """
-    from agents.options.loop import settings_from_yaml
-
     path = folder / "config.yaml"
     if not path.is_file():
         raise ValueError(

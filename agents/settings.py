@@ -159,11 +159,12 @@ class LoopSettings:
         prompt_field: field of the prompts that holds the text.
         max_prompt_tokens: longest prompt; longer ones keep their beginning. None: the longest there is.
         max_new_tokens: longest response; None: 48, or the environment's.
-        stop: texts that end a response.
+        stop: text, or texts, that end a response.
+        eos_token_id: token, or tokens, that end a response; None: as the model's folder says.
         demos: demonstrations for SFT: a file, a list of dicts, or {"name": "module:attr", ...} with a function's arguments.
             None: the model is taken as fine-tuned.
         demos_fields: fields of the demonstrations that hold prompt and response.
-        preferences: files of existing preferences, with which the first round's reward model starts.
+        preferences: file, or files, of existing preferences, with which the first round's reward model starts.
         reward_model: a finished reward model for the first round, which then skips comparing and learning.
         judge: the gold judge, a reward model's name, "module:attr" or dict: simulated raters follow it and evaluation shows
             it. None: the environment's own reward; without one only people can compare.
@@ -179,10 +180,11 @@ class LoopSettings:
     prompt_field: str = "prompt"
     max_prompt_tokens: int | None = None
     max_new_tokens: int | None = None
-    stop: list[str] = field(default_factory=list)
+    stop: list[str] | str = field(default_factory=list)
+    eos_token_id: int | list[int] | None = None
     demos: Any = None
     demos_fields: list[str] = field(default_factory=lambda: ["prompt", "response"])
-    preferences: list[str] = field(default_factory=list)
+    preferences: list[str] | str = field(default_factory=list)
     reward_model: str | None = None
     judge: Any = None
     rounds: int = 2
@@ -195,6 +197,11 @@ class LoopSettings:
     reward: RewardSettings = field(default_factory=RewardSettings)
     ppo: PPOSettings = field(default_factory=PPOSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+
+    def __post_init__(self) -> None:
+        for name in ("stop", "preferences"):
+            if isinstance(value := getattr(self, name), str):
+                setattr(self, name, [value])
 
     def check(self) -> None:
         """Raise ValueError for settings that contradict one another."""

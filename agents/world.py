@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
+from agents.ledger import fingerprint, fingerprint_of_json
 from agents.settings import LoopSettings
 from reward_models import Completion, RewardModel, make
 from reward_models.files import read_rows
@@ -45,6 +47,24 @@ class World:
     judge: RewardModel | None
     model: Any
 
+    @cached_property
+    def rules(self) -> dict[str, Any]:
+        """What decides, besides its weights and a prompt, how a policy answers: JSON values."""
+        task = self.task
+        return {
+            "max_new_tokens": task.max_new_tokens,
+            "max_prompt_tokens": task.max_prompt_tokens,
+            "stop": list(task.stop),
+            "eos_token_ids": list(task.eos_token_ids),
+            "tokenizer": fingerprint_of_json(task.tokenizer.get_vocab()),
+        }
+
+
+def identity_of(model: Any) -> Any:
+    """What tells one model or judge from another: the weights of a folder, else the JSON value that names it."""
+    is_folder = isinstance(model, str | Path) and Path(model).is_dir()
+    return fingerprint(model, weights_only=True) if is_folder else model
+
 
 def make_world(settings: LoopSettings) -> World:
     """Read and check everything that the settings name.
@@ -69,7 +89,11 @@ def make_world(settings: LoopSettings) -> World:
 def _registered(settings: LoopSettings) -> tuple[Any, ...]:
     """The parts of a registered environment, whose held-out prompts are those of its split "held_out", if it has one."""
     assert settings.env is not None
-    overrides = {"max_new_tokens": settings.max_new_tokens, "stop": settings.stop or None}
+    overrides = {
+        "max_new_tokens": settings.max_new_tokens,
+        "stop": settings.stop or None,
+        "eos_token_id": settings.eos_token_id,
+    }
     kwargs: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
     probe = gym.make(settings.env, **kwargs).unwrapped
     task: TextTask = probe.task  # type: ignore[attr-defined]
@@ -113,6 +137,7 @@ def _from_files(settings: LoopSettings) -> tuple[Any, ...]:
             prompt_field=settings.prompt_field,
             prompts_too_long="truncate_right",
             stop=settings.stop,
+            eos_token_id=settings.eos_token_id,
         )
 
     judge = None if settings.judge is None else make(settings.judge)

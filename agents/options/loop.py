@@ -1,19 +1,66 @@
 """Options of `rlhf loop`: the settings of `agents.settings.LoopSettings`, name for name."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
-from agents.options.parser import new_parser
+from agents.options.parser import Parser, new_parser
 from agents.settings import LoopSettings
+
+
+class LoopParser(Parser):
+    """Lays the options over the settings of the run that --out holds, and takes --max-new-tokens for --max_new_tokens.
+
+    A --config describes the run anew: nothing is then taken from the folder.
+    """
+
+    def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
+        typed = [_underscored(argument) for argument in (sys.argv[1:] if args is None else args)]
+        names = {argument.partition("=")[0] for argument in typed}
+        out = _value_of("--out", typed)
+        if out and "--config" not in names and not {"-h", "--help", "--print_config"} & names:
+            typed = [*self._of_run(Path(out) / "config.yaml"), *typed]
+        return super().parse_args(typed, *rest, **kwargs)
+
+    def _of_run(self, config: Path) -> list[str]:
+        """The options that stand for a run's config.yaml; none where there is no such file, or it is another command's."""
+        if not config.is_file() or not config.read_text(errors="replace").startswith(HEAD):
+            return []
+        try:
+            settings_from_yaml(config)
+        except ValueError as error:
+            self.error(str(error))
+        return ["--config", str(config)]
+
+
+def _underscored(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return name.replace("-", "_").replace("__", "--", 1) + equals + value if name[:2] == "--" else argument
+
+
+def _value_of(option: str, arguments: Sequence[str]) -> str | None:
+    for argument, following in zip(arguments, [*arguments[1:], None]):
+        name, equals, value = argument.partition("=")
+        if name == option:
+            return value if equals else following
+    return None
+
+
+HEAD = "# rlhf loop --config this_file\n"  # of a run's config.yaml
 
 
 def loop_parser() -> ArgumentParser:
     """Run all stages of RLHF, round after round: fine-tune, answer, compare, learn a reward, PPO, evaluate."""
-    parser = new_parser("loop", loop_parser.__doc__)
+    parser = LoopParser(prog="rlhf loop", description=loop_parser.__doc__)
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these options")
     parser.add_argument(
-        "--out", type=str, required=True, help="run folder; a run that was stopped there goes on"
+        "--out",
+        type=str,
+        required=True,
+        help="run folder; a run that is there goes on as its config.yaml says, but for the options given here",
     )
     parser.add_argument(
         "--redo", type=str | None, help="run this stage and all after it again: round-1/reward"

@@ -33,6 +33,13 @@ def test_a_changed_input_is_named(tmp_path):
         Ledger(tmp_path).run("sft", {"sft": {"epochs": 5.0}, "seed": 0}, lambda folder: {})
 
 
+def test_what_the_record_of_an_earlier_version_does_not_know_is_not_compared(tmp_path):
+    Ledger(tmp_path).run("sft", {"seed": 0}, lambda folder: {})
+    Ledger(tmp_path).run("sft", {"seed": 0, "task": {"env": None}, "judge": None}, lambda folder: {})
+    with pytest.raises(LedgerError, match=r'demos was null and is "x"'):
+        Ledger(tmp_path).run("sft", {"seed": 0, "demos": "x"}, lambda folder: {})
+
+
 def test_what_is_run_again_is_put_aside_and_not_lost(tmp_path):
     ledger = Ledger(tmp_path)
     ledger.run("sft", {}, lambda folder: (folder / "model.bin").write_text("weights") and {})
@@ -51,6 +58,7 @@ def test_a_damaged_record_is_refused(tmp_path):
 def test_differences_are_told_in_words():
     old, new = {"ppo": {"kl_coef": 0.05}, "seed": 0}, {"ppo": {"kl_coef": 0.1}, "seed": 0, "more": "x"}
     assert list(differences(old, new)) == ["ppo.kl_coef was 0.05 and is 0.1", 'more was null and is "x"']
+    assert list(differences({"votes": [1, 2]}, {"votes": [1, 3]})) == ["votes[1] was 2 and is 3"]
 
 
 def test_a_fingerprint_follows_content_and_names_and_can_leave_out_what_is_not_weights(tmp_path):

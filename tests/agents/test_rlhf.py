@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 from agents import cli
 from agents.checkpoint import read
 from agents.ledger import LedgerError, fingerprint
+from agents.options.loop import HEAD, loop_parser, settings_from
 from agents.rlhf import Loop
 from agents.settings import FeedbackSettings, LoopSettings
 from agents.stages import Stopped
@@ -92,6 +93,76 @@ def test_a_changed_setting_is_named(run, inputs):
     with pytest.raises(LedgerError, match=r"round-1/ppo .* ppo\.kl_coef was 0\.05 and is 0\.2"):
         Loop(settings, run).run()
     Loop(small_settings(inputs), run).run()
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (dict(max_new_tokens=9), r"Stage sft .* task\.max_new_tokens was 6 and is 9"),
+        (dict(max_prompt_tokens=5), r"Stage sft .* task\.max_prompt_tokens was 2 and is 5"),
+        (dict(stop="x"), r'Stage sft .* task\.stop was \[\] and is \["x"\]'),
+        (dict(eos_token_id=[1, 2]), r"Stage sft .* task\.eos_token_ids was \[.*\] and is \[1, 2\]"),
+        (dict(judge={"name": "length", "target": 3}), r'Stage sft-evaluate .* judge was "tests.* and is \{'),
+    ],
+)
+def test_a_changed_task_or_judge_is_named(run, inputs, change, named):
+    with pytest.raises(LedgerError, match=named):
+        Loop(small_settings(inputs, **change), run).run()
+
+
+def test_a_changed_file_is_named_with_its_path(run, inputs, tmp_path):
+    demos = tmp_path / "other.jsonl"
+    demos.write_text('{"prompt": "bb", "response": "ccc"}\n')
+    with pytest.raises(LedgerError, match=rf"demos \({demos}\) was sha256 [0-9a-f]{{12}} and is sha256"):
+        Loop(small_settings(inputs, demos=str(demos)), run).run()
+
+
+def test_a_refused_call_leaves_the_run_as_it_was(run, capsys):
+    config = (run / "config.yaml").read_text()
+    assert cli.main(["loop", "--out", str(run), "--ppo.kl_coef", "0.3"]) == 2
+    assert "ppo.kl_coef was 0.05 and is 0.3" in capsys.readouterr().err
+    assert (run / "config.yaml").read_text() == config
+    assert cli.main(["loop", "--out", str(run)]) == 0
+
+
+def test_options_lie_over_the_settings_that_the_folder_holds(tmp_path):
+    def settings(*options):
+        return settings_from(loop_parser().parse_args(["--out", str(tmp_path), *options]))
+
+    (tmp_path / "config.yaml").write_text(f"{HEAD}env: mine\nrounds: 1\nfeedback: {{votes: 5, port: 1}}\n")
+    (tmp_path / "anew.yaml").write_text("env: other\n")
+    found = settings("--rounds", "2", "--feedback.port", "8001")  # 2 is the default, and said all the same
+    assert (found.env, found.rounds, found.feedback.votes, found.feedback.port) == ("mine", 2, 5, 8001)
+    found = settings("--config", str(tmp_path / "anew.yaml"))
+    assert (found.env, found.rounds, found.feedback.votes) == ("other", 2, None)
+
+
+def test_options_may_be_spelt_as_those_of_the_other_commands(tmp_path):
+    parsed = loop_parser().parse_args(
+        [
+            "--out",
+            "x-y",
+            "--max-new-tokens=7",
+            "--ppo.kl-coef",
+            "0.2",
+            "--stop",
+            "a-b",
+            "--preferences",
+            "p.jsonl",
+        ]
+    )
+    found = settings_from(parsed)
+    assert (parsed.out, found.max_new_tokens, found.ppo.kl_coef) == ("x-y", 7, 0.2)
+    assert (found.stop, found.preferences) == (["a-b"], ["p.jsonl"])
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "notes.txt"])
+def test_a_folder_of_something_else_is_refused_and_left_alone(inputs, tmp_path, name):
+    (tmp_path / name).write_text("# rlhf ppo --config this_file\n")
+    for out in (tmp_path, tmp_path / name):
+        with pytest.raises(ValueError, match="Choose a new folder"):
+            Loop(small_settings(inputs), out)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["# rlhf ppo --config this_file\n"]
 
 
 def test_a_stage_can_be_run_again_with_all_after_it(inputs, tmp_path):
