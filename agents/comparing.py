@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import webbrowser
@@ -15,14 +16,14 @@ from typing import Any
 from rich.console import Console
 
 from agents.settings import FeedbackSettings
-from agents.stages import Stopped
+from agents.stages import Pace, Stopped
 from reward_models import Completion, RewardModel
 from reward_models.preferences import Origin
 from reward_models.preferences.entries import Sample
 from reward_models.preferences.raters import SimulatedRater
 from reward_models.preferences.store import FeedbackStore
 
-CHUNK = 32  # votes of a simulated rater between two looks at whether to stop
+CHUNK = 256  # votes of a simulated rater between two looks at whether to stop
 
 
 @dataclass
@@ -108,29 +109,58 @@ class Comparing:
             )
             for i in range(settings.overlap)
         ]
-        while (left := wanted + others - self.store.progress().votes) > 0 and not self.should_stop():
-            if not sum(rater.rate(self.store, min(CHUNK * 8, left)) for rater in raters):
+        there = self.store.progress().votes - others
+        tell = Pace(self.say, "votes", wanted, there)
+        while there < wanted and not self.should_stop():
+            if not sum(rater.rate(self.store, min(CHUNK, wanted - there)) for rater in raters):
                 break
+            there = self.store.progress().votes - others
+            tell(there)
 
     def _ask_here(self, wanted: int, others: int) -> None:
         from reward_models.preferences.terminal import TerminalRater
 
-        TerminalRater(self.say).rate(self.store, wanted + others - self.store.progress().votes)
+        rater = TerminalRater(self.say, read_line=self._read_line)
+        rater.rate(self.store, wanted + others - self.store.progress().votes)
+
+    def _read_line(self, prompt: str) -> str:
+        """What the person types. KeyboardInterrupt, by which the rater leaves, at the first signal."""
+        with raising_on_signals():
+            if self.should_stop():
+                raise KeyboardInterrupt
+            return input(prompt)
 
     def _ask_on_page(self, wanted: int, others: int) -> None:
+        there = self.store.progress().votes - others
         with rating_page(self.store, self.settings.host, self.settings.port) as address:
             self.say.print(
-                f"Rate at {address} ({wanted} votes are wanted; the organiser's page is {address}organiser). Ctrl-C stops; "
-                "the next run goes on, and no vote is lost."
+                f"Rate at {address} ({there} of {wanted} votes are in; the organiser's page is {address}organiser). "
+                "Ctrl-C stops; the next run goes on, and no vote is lost."
             )
             if self.say.is_terminal:
                 open_browser(address)
-            there = self.store.progress().votes - others
             while there < wanted and not self.should_stop():
                 now = self.store.wait(others + there + 1, timeout=5.0, should_stop=self.should_stop) - others
                 if now > there:
                     there = now
                     self.say.print(f"{there} of {wanted} votes", highlight=False)
+
+
+@contextmanager
+def raising_on_signals() -> Iterator[None]:
+    """While the block runs, Ctrl-C and SIGTERM raise KeyboardInterrupt, besides what else they do."""
+
+    def handle(number: int, frame: Any) -> None:
+        if callable(handler := before[number]):
+            handler(number, frame)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def open_browser(address: str) -> None:
@@ -152,9 +182,14 @@ def rating_page(store: FeedbackStore, host: str, port: int) -> Iterator[str]:
     from reward_models.preferences.server import create_app
 
     with listen(host, port) as listener:
-        config = uvicorn.Config(create_app(store), access_log=False, log_level="warning", server_header=False)
+        config = uvicorn.Config(
+            create_app(store), access_log=False, log_level="warning", server_header=False,
+            timeout_graceful_shutdown=1,  # a browser that is in the middle of something is not waited for
+        )  # fmt: skip
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread = threading.Thread(
+            target=server.run, kwargs={"sockets": [listener]}, daemon=True, name="rating page"
+        )
         thread.start()
         try:
             yield f"http://{host}:{listener.getsockname()[1]}/"

@@ -60,7 +60,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         advice = (
-            "Another program has it: choose another --port, or 0 for a free one."
+            "Another program has it: choose another port, or 0 for a free one."
             if error.errno == errno.EADDRINUSE
             else "Choose another --host or --port."
         )

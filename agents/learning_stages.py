@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import AutoConfig
 
 from agents.callbacks import SampleTable, SaveEvery
 from agents.commands import summary, train
+from agents.demonstrations import read_pairs
 from agents.ppo import TextPPO
 from agents.runs import Progress, RunFolder
 from agents.settings import LoopSettings
@@ -27,6 +29,8 @@ from reward_models.mismatches import pretrain
 from reward_models.preferences import Comparison, Ranking
 from reward_models.preferences.formats import read
 from reward_models.preferences.splits import split
+
+logger = logging.getLogger("agents")
 
 
 def fine_tune(
@@ -76,10 +80,9 @@ def pretrain_reward(
 ) -> dict[str, Any]:
     """Before stage 2: the reward models' start learns to tell a demonstration from one of another prompt."""
     assert world.demos is not None
-    prompt, response = settings.demos_fields
     made = pretrain(
         backbone,
-        [(row[prompt], row[response]) for row in world.demos],
+        [(pair.prompt, pair.response) for pair in read_pairs(world.demos, *settings.demos_fields)],
         folder,
         n=settings.reward.mismatches,
         tokenizer=world.task.tokenizer,
@@ -104,10 +107,9 @@ def learn_reward(
     """Stage 2c: one reward model, or an ensemble of different seeds, from all comparisons; calibrated on `baseline`.
 
     Returns:
-        The losses of each member; the evaluation on comparisons of prompts that were held out, and where there is a gold
-        judge how often the model agrees with it on those pairs.
+        The losses of each member; the evaluation on comparisons of prompts that were held out, None where none of them has a
+        winner; and, where there is a gold judge, how often the model agrees with it on those pairs.
     """
-
     wanted = settings.reward
     read_all = [record for path in (*settings.preferences, compared) for record in read(path).records]
     records = [record for record in read_all if isinstance(record, Comparison | Ranking)]
@@ -138,10 +140,16 @@ def learn_reward(
     reward = make(
         str(members[0]) if len(members) == 1 else {"name": "ensemble", "models": list(map(str, members))}
     )
-    evaluation = evaluate(reward, held_out, learned).to_json()
-    found = {"comparisons": len(learned), "losses": losses, "held_out": evaluation}
-    if world.judge is not None:
-        found["agreement_with_gold"] = agreement(reward, world.judge, held_out)
+    found: dict[str, Any] = {"comparisons": len(learned), "losses": losses, "held_out": None}
+    if any(pair.chosen is not None for pair in comparisons_of(held_out)):
+        found["held_out"] = evaluate(reward, held_out, learned).to_json()
+    else:
+        logger.warning(
+            f"None of the {len(held_out)} comparisons held out in {folder} has a winner: the reward model's accuracy is not "
+            "measured. More votes, or a larger reward.held_out, would tell it."
+        )
+    if world.judge is not None and (agreed := agreement(reward, world.judge, held_out)) is not None:
+        found["agreement_with_gold"] = agreed
     for member in members:
         calibrate(member, baseline)
     return found
@@ -153,21 +161,30 @@ def thinned(curve: Sequence[float], most: int = 100) -> list[float]:
     return [round(float(part.mean()), 4) for part in parts if len(part)]
 
 
-def agreement(reward: RewardModel, judge: RewardModel, records: Sequence[Any]) -> dict[str, float]:
+def agreement(reward: RewardModel, judge: RewardModel, records: Sequence[Any]) -> dict[str, float] | None:
     """The share of compared pairs that a reward model orders as the gold judge does.
 
-    Pairs that the judge finds equal are left out.
+    Pairs that the judge finds equal are left out; None if all are.
     """
     pairs = comparisons_of(records)
     flat = [Completion(pair.prompt, text, columns=pair.columns) for pair in pairs for text in pair.responses]
     ours, gold = score(reward, flat), score(judge, flat)
     difference, truth = ours[::2] - ours[1::2], gold[::2] - gold[1::2]
     clear = abs(truth) > 1e-9
+    if not clear.any():
+        return None
     return {"share": float(((difference > 0) == (truth > 0))[clear].mean()), "pairs": int(clear.sum())}
 
 
 def improve(
-    world: World, settings: LoopSettings, folder: Path, policy: Path, reference: Path, reward: Any, seed: int
+    world: World,
+    settings: LoopSettings,
+    folder: Path,
+    policy: Path,
+    reference: Path,
+    reward: Any,
+    seed: int,
+    should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
     """Stage 3: PPO from `policy` against `reward`, kept near `reference`. The folder becomes a run folder of PPO.
 
@@ -202,6 +219,8 @@ def improve(
         SampleTable(every=25, n=1, path=run.samples, console=Console(stderr=True)),
         SaveEvery(wanted.checkpoint_every, run.last_checkpoint),
     ]
+    if should_stop():  # from here on `train` looks at the signals
+        raise Stopped
     stopped, _ = train(model, wanted.total_timesteps, callbacks, run.last_checkpoint)
     if stopped:
         raise Stopped(stopped.number)

@@ -89,7 +89,7 @@ class LoopStages:
         settings = self.settings
         if number == 1 and settings.reward_model is not None:
             for stage in ("sample", "compare", "reward"):
-                made_from = {"reward_model": fingerprint(settings.reward_model, weights_only=True)}
+                made_from = {"reward_model": identity_of(settings.reward_model)}
                 self._stage(
                     f"{name}/{stage}", "a finished reward model was given", made_from, lambda folder: {}
                 )
@@ -113,7 +113,7 @@ class LoopStages:
         def work(folder: Path) -> dict[str, Any]:
             answers = answer(
                 policy, world.task, rows, wanted.responses, wanted.temperature, seed, settings.device,
-                lambda: bool(self.stopped),
+                lambda: bool(self.stopped), say=self.say,
             )  # fmt: skip
             flat = [one for of_prompt in answers for one in of_prompt]
             write_completions(folder / "samples.jsonl", flat)
@@ -214,7 +214,9 @@ class LoopStages:
         seed = settings.seed * 1000 + number
 
         def work(folder: Path) -> dict[str, Any]:
-            return improve(self.world, settings, folder, policy, reference, reward_spec(rewards), seed)
+            return improve(
+                self.world, settings, folder, policy, reference, reward_spec(rewards), seed, lambda: bool(self.stopped)
+            )  # fmt: skip
 
         what = f"PPO against the reward model, {wanted.total_timesteps:,} tokens"
         return self._stage(f"{name}/ppo", what, made_from, work) / "policy"
@@ -239,7 +241,7 @@ class LoopStages:
         def work(folder: Path) -> dict[str, Any]:
             found = evaluate(
                 policy, self._sft_folder, world.task, world.held_out, judges, wanted.temperature, settings.seed,
-                settings.device, lambda: bool(self.stopped),
+                settings.device, lambda: bool(self.stopped), self.say,
             )  # fmt: skip
             write_completions(folder / "samples.jsonl", found.completions, kl=found.kl, **found.scores)
             others = self._others(name, judges)

@@ -46,6 +46,18 @@ from reward_models.quiet import quiet_transformers
 STAGES = ("sample", "compare", "reward", "ppo", "evaluate")
 
 
+class Guard:
+    """What `stop_on_signals` asks: a stage that does not end soon after a signal, because a judge is slow, is cut short.
+
+    A stage bears that as it bears a kill. Fine-tuning is left alone: after its step it saves where it is.
+    """
+
+    interruptible = True
+
+    def stop(self) -> None:
+        """Nothing is told: stages look at the signal by themselves."""
+
+
 class Loop(LoopStages):
     """A run of RLHF in one folder.
 
@@ -81,7 +93,7 @@ class Loop(LoopStages):
         self.say = console or Console()
         self.redo = redo
         self.ledger = Ledger(self.folder)
-        self.stopped = SignalReceived()
+        self.stopped, self.guard = SignalReceived(), Guard()
         self.results: dict[str, dict[str, Any]] = {}
         stages = [SFT, SFT_EVALUATE]
         if self.settings.reward.mismatches and self.settings.rounds:
@@ -107,12 +119,13 @@ class Loop(LoopStages):
         self.world = make_world(settings)
         make_folder(self.folder)
         store = FeedbackStore(self.folder / "feedback.db")
-        with stop_on_signals() as self.stopped, store as self.store, quiet_transformers():
+        with stop_on_signals(self.guard) as self.stopped, store as self.store, quiet_transformers():
             try:
                 return self._rounds()
             except Stopped as stopped:
                 self.stopped.number = self.stopped.number or next(iter(stopped.args), None)
                 raise
+        raise Stopped(self.stopped.number)  # the guard cut it short
 
     def _rounds(self) -> dict[str, Any]:
         policy = self._fine_tune()
@@ -129,14 +142,15 @@ class Loop(LoopStages):
 
     def _check_folder(self) -> None:
         """Raise ValueError for an `out` that holds something else, which would be overwritten."""
-        path, what = self.folder, None
-        if path.exists() and not path.is_dir():
-            what = "is a file"
-        elif path.exists() and any(entry.name[0] != "." for entry in path.iterdir()):
-            if not (path / "feedback.db").is_file() and not any(path.glob(f"*/{RECORD}")):
-                what = "holds something else than a run of the loop"
-        if what is not None:
-            raise ValueError(f"{path} {what}. Choose a new folder, or that of a run which shall go on.")
+        path = self.folder
+        is_run = (path / "feedback.db").is_file() or any(path.glob(f"*/{RECORD}"))
+        if not path.exists() or is_run:
+            return
+        if not path.is_dir() or any(entry.name[0] != "." for entry in path.iterdir()):
+            raise ValueError(
+                f"{path} is no run of the loop, and would be overwritten. Choose a new folder, or that of a run that is to "
+                "go on."
+            )
 
     def _put_aside(self, first: str) -> None:
         """Make place for what `redo` asks for."""
@@ -163,6 +177,7 @@ class Loop(LoopStages):
                 raise Stopped
             self._keep_settings()
             self.say.print(f"{place}: {what}", highlight=False)
+        self.guard.interruptible = name != SFT
         self.results[name] = self.ledger.run(name, {**made_from, "seed": self.settings.seed}, work)
         seconds = (self.ledger.record(name) or {}).get("seconds", 0.0)
         self.say.print(f"{place}: done in {clock(seconds)}", highlight=False, style="dim")

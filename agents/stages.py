@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 
 from agents.generation import complete, log_likelihoods, policy_for
-from agents.runs import plain
+from agents.runs import clock, plain
 from reward_models import Completion, RewardModel, score
 from reward_models.files import replacing
 from reward_models.lexical import DistinctN
@@ -21,6 +23,28 @@ from text_envs.task import TextTask
 
 class Stopped(Exception):
     """Ctrl-C or SIGTERM ended a stage; what is there, the next run goes on from. May hold the signal's number."""
+
+
+class Pace:
+    """Says every few seconds how far a stage is, and how long it still takes.
+
+    Args:
+        say: where; None: nowhere.
+        what: is counted: "answers".
+        total: so many of it there will be; `done`: so many there are at the start.
+    """
+
+    def __init__(self, say: Console | None, what: str, total: int, done: int = 0, every: float = 5.0):
+        self.say, self.what, self.total, self.first, self.every = say, what, total, done, every
+        self.began = self.told = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        if self.say is None or now - self.told < self.every or not self.first < done < self.total:
+            return
+        self.told = now
+        left = (now - self.began) / (done - self.first) * (self.total - done)
+        self.say.print(f"  {done:,} of {self.total:,} {self.what}, {clock(left)} to go", highlight=False)
 
 
 def answer(
@@ -33,6 +57,7 @@ def answer(
     device: str,
     should_stop: Callable[[], bool] = lambda: False,
     batch: int = 64,
+    say: Console | None = None,
 ) -> list[list[Completion]]:
     """`n` sampled answers of a model to each prompt, shape [prompts][n].
 
@@ -43,10 +68,12 @@ def answer(
     torch.manual_seed(seed)
     repeated = [row for row in rows for _ in range(n)]
     completions: list[Completion] = []
+    tell = Pace(say, "answers", len(repeated))
     for start in range(0, len(repeated), batch):
         if should_stop():
             raise Stopped
         completions += complete(policy, task, repeated[start : start + batch])
+        tell(len(completions))
     return [completions[i : i + n] for i in range(0, len(completions), n)]
 
 
@@ -95,9 +122,11 @@ def evaluate(
     seed: int,
     device: str,
     should_stop: Callable[[], bool] = lambda: False,
+    say: Console | None = None,
 ) -> Evaluation:
     """Sample one answer to each held-out prompt, score it by each of `judges`, and measure its KL from the reference."""
-    completions = [one for (one,) in answer(model, task, rows, 1, temperature, seed, device, should_stop)]
+    answers = answer(model, task, rows, 1, temperature, seed, device, should_stop, say=say)
+    completions = [one for (one,) in answers]
     own, other = (policy_for(task, str(folder), temperature, device).lm for folder in (model, reference))
     components = getattr(judges.get("gold"), "components", None)
     judged = [components(completion) for completion in completions] if components else []

@@ -74,6 +74,7 @@ class TerminalRater:
             How many votes were cast, without those taken back.
         """
         rater, votes = desk.rater(self.name), 0
+        wanted = None if n is None else desk.progress().votes + n
         self._greet(desk)
         while n is None or votes < n:
             assignment = desk.assign(rater.id)
@@ -82,7 +83,7 @@ class TerminalRater:
                     votes -= desk.undo(rater.id, key=str(uuid.uuid4())) is not None
                     continue
                 break
-            self._show(assignment, votes, desk)
+            self._show(assignment, votes, desk, wanted)
             try:
                 votes += self._ask(desk, assignment)
             except (_Quit, EOFError, KeyboardInterrupt):
@@ -165,11 +166,10 @@ class TerminalRater:
         if guidelines := getattr(desk, "guidelines", ""):
             self.console.print(Panel(Text(plain(guidelines)), title="Guidelines", title_align="left"))
 
-    def _show(self, assignment: Assignment, votes: int, desk: RatingDesk) -> None:
+    def _show(self, assignment: Assignment, votes: int, desk: RatingDesk, wanted: int | None) -> None:
         progress = desk.progress()
-        self.console.rule(
-            f"{progress.votes} of {progress.votes_needed} votes, {votes} just now", align="left"
-        )
+        needed = min(wanted or progress.votes_needed, progress.votes_needed)
+        self.console.rule(f"{progress.votes} of {needed} votes, {votes} just now", align="left")
         self.console.print(_box("Prompt", assignment.prompt))
         boxes = [_box(str(place), response) for place, response in enumerate(assignment.responses, 1)]
         if len(boxes) == 2 and self.console.width >= SIDE_BY_SIDE:

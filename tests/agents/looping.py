@@ -1,6 +1,8 @@
 """A run of the loop so small that it takes seconds: letters for tokens, and a judge that likes the letter a."""
 
 import json
+import signal
+import time
 
 from agents.settings import (
     EvaluationSettings,
@@ -18,6 +20,12 @@ from text_envs.letters import letter_tokenizer
 def likes_a(completions):
     """The share of the letter a."""
     return [c.response.count("a") / max(len(c.response), 1) for c in completions]
+
+
+def takes_an_hour(completions):
+    """A judge that is stopped by a signal, or by nothing."""
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(3600)
 
 
 def write_inputs(folder):

@@ -194,7 +194,16 @@ def test_a_run_stopped_in_any_stage_goes_on_to_the_same_end(run, inputs, tmp_pat
         assert fingerprint(tmp_path / folder, True) == fingerprint(run / folder, True)
 
 
-def test_a_run_that_waits_for_people_stops_and_keeps_their_votes(inputs, tmp_path, monkeypatch):
+def test_a_slow_judge_is_cut_short_after_a_signal(inputs, tmp_path):
+    """It would take an hour; the stage is run again when the run goes on."""
+    settings = small_settings(inputs, demos=None, rounds=0, judge="tests.agents.looping:takes_an_hour")
+    with pytest.raises(Stopped) as stopped:
+        Loop(settings, tmp_path).run()
+    assert stopped.value.args == (signal.SIGTERM,)
+    assert (tmp_path / "sft/stage.json").exists() and not (tmp_path / "sft-evaluate/stage.json").exists()
+
+
+def test_a_run_that_waits_for_people_stops_and_keeps_their_votes(inputs, tmp_path, monkeypatch, capsys):
     settings = small_settings(inputs, feedback=FeedbackSettings(rater="web", port=0, votes=3))
     said = []
 
@@ -212,6 +221,9 @@ def test_a_run_that_waits_for_people_stops_and_keeps_their_votes(inputs, tmp_pat
             Loop(settings, tmp_path).run()
         with FeedbackStore(tmp_path / "feedback.db") as store:
             assert store.progress().votes == votes
+    said_at_the_start = " ".join(capsys.readouterr().out.split())
+    for votes in (0, 1, 2):
+        assert f"({votes} of 3 votes are in;" in said_at_the_start
     # The third one was enough: the stage was done before the run stopped.
     assert json.loads((tmp_path / "round-1/compare/stage.json").read_text())["result"]["votes"] == 3
 

@@ -1,10 +1,14 @@
 """What the stages compute of a policy's answers."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from agents.stages import (
     Evaluation,
+    Pace,
     Stopped,
     answer,
     evaluate,
@@ -48,6 +52,20 @@ def test_a_policy_that_is_its_reference_has_kl_0(model, task):
     )
     assert found.kl.tolist() == [0.0, 0.0]
     assert found.scores["gold"].tolist() == likes_a(found.completions)
+
+
+def test_a_stage_says_how_far_it_is_and_how_long_it_takes_still(monkeypatch):
+    said, clock = io.StringIO(), iter([100.0, 103.0, 110.0, 112.0, 120.0])
+    monkeypatch.setattr("agents.stages.time.monotonic", lambda: next(clock))
+    tell = Pace(Console(file=said), "votes", total=60, done=20)
+    for done in (
+        25,
+        30,
+        32,
+        60,
+    ):  # 10 votes in 10 seconds; the second and third call alone are 5 seconds after a line
+        tell(done)
+    assert said.getvalue() == "  30 of 60 votes, 0:30 to go\n"
 
 
 def test_wins_count_ties_as_half():
