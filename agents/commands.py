@@ -206,7 +206,7 @@ def usable_device(name: str) -> str:
         raise ValueError(f"--device {name} cannot be used: {reason}. Choose auto or cpu.") from error
 
 
-def check_model(name: str) -> None:
+def check_model(name: str, option: str = "--model") -> None:
     """Say that there is no such model before a tokenizer, a hub or a network say it in their words.
 
     Raises:
@@ -217,17 +217,17 @@ def check_model(name: str) -> None:
         return
     if path.exists():
         raise ValueError(
-            f"--model {name} is no folder with a config.json: give one that save_pretrained wrote."
+            f"{option} {name} is no folder with a config.json: give one that save_pretrained wrote."
         )
     try:
         cached = isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str)
     except huggingface_hub.errors.HFValidationError:  # it cannot be a hub id
         raise ValueError(
-            f"--model {name} does not exist: give a folder that save_pretrained wrote."
+            f"{option} {name} does not exist: give a folder that save_pretrained wrote."
         ) from None
     if not cached and huggingface_hub.constants.HF_HUB_OFFLINE:
         raise ValueError(
-            f"--model {name} is neither a folder nor in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it: give a "
+            f"{option} {name} is neither a folder nor in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it: give a "
             "folder that save_pretrained wrote."
         )
 

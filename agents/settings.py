@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 import json
+import operator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+# The ranges of the settings.
+AT_LEAST = {
+    "rounds": 0, "seed": 0, "threads": 1, "max_new_tokens": 1, "max_prompt_tokens": 1,
+    "sft.max_steps": 1, "sft.batch_size": 1, "sft.warmup_steps": 0, "samples.prompts": 2, "samples.responses": 2,
+    "feedback.overlap": 1, "feedback.votes": 0, "feedback.temperature": 0, "feedback.flip": 0, "feedback.tie_band": 0,
+    "feedback.port": 0, "reward.ensemble": 1, "reward.mismatches": 0, "reward.max_length": 2, "reward.batch_size": 1,
+    "reward.label_smoothing": 0, "ppo.total_timesteps": 1, "ppo.n_episodes": 1, "ppo.batch_size": 1, "ppo.n_epochs": 1,
+    "ppo.kl_coef": 0, "ppo.checkpoint_every": 1, "evaluation.prompts": 1,
+}  # fmt: skip
+ABOVE = {
+    "sft.epochs": 0, "sft.learning_rate": 0, "samples.temperature": 0, "reward.held_out": 0, "reward.epochs": 0,
+    "reward.learning_rate": 0, "ppo.learning_rate": 0, "ppo.kl_target": 0, "evaluation.temperature": 0,
+}  # fmt: skip
+AT_MOST = {"feedback.flip": 1, "feedback.port": 65535}
+BELOW = {"reward.held_out": 1, "reward.label_smoothing": 0.5, "reward.dropout": 1}
 
 
 @dataclass
@@ -211,12 +228,7 @@ class LoopSettings:
             )
         if self.prompts is not None and self.model is None:
             raise ValueError("prompts comes without a model: name one with model, the folder of a causal LM.")
-        if self.rounds < 0:
-            raise ValueError(f"rounds is {self.rounds}. Give 0 (fine-tuning alone) or more.")
-        if self.samples.responses < 2:
-            raise ValueError(
-                f"samples.responses is {self.samples.responses}. Two answers at least can be compared."
-            )
+        self._check_ranges()
         if self.feedback.votes == 0 and not self.preferences and self.reward_model is None and self.rounds:
             raise ValueError(
                 "feedback.votes is 0, so nobody compares, and there are no preferences. Give some, or ask for votes."
@@ -234,6 +246,18 @@ class LoopSettings:
             raise ValueError(
                 "feedback.pairing 'uncertain' needs reward.ensemble of 2 or more, whose members disagree."
             )
+
+    def _check_ranges(self) -> None:
+        for limits, fits, words in (
+            (AT_LEAST, operator.ge, "at least"),
+            (ABOVE, operator.gt, "above"),
+            (AT_MOST, operator.le, "at most"),
+            (BELOW, operator.lt, "below"),
+        ):
+            for name, limit in limits.items():
+                value = operator.attrgetter(name)(self)
+                if value is not None and not fits(value, limit):
+                    raise ValueError(f"{name} is {value}. It must be {words} {limit}.")
 
     def to_json(self) -> dict[str, Any]:
         """All settings as JSON values."""

@@ -11,10 +11,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from agents.commands import check_model, made_with
+from agents.demonstrations import read_pairs
 from agents.ledger import fingerprint, fingerprint_of_json
 from agents.settings import LoopSettings
 from reward_models import Completion, RewardModel, make
 from reward_models.files import read_rows
+from reward_models.preferences import Comparison, Ranking
+from reward_models.preferences.formats import read
 from reward_models.registration import load_attribute
 from text_envs import TextGenerationEnv
 from text_envs.task import TextTask
@@ -73,6 +77,7 @@ def make_world(settings: LoopSettings) -> World:
         ValueError: settings that contradict one another, or name what is not there.
     """
     settings.check()
+    _check_named(settings)
     parts = _registered(settings) if settings.env is not None else _from_files(settings)
     make_env, prompts, held_out, judge, model = parts
     task: TextTask = make_env(no_reward).unwrapped.task  # type: ignore[attr-defined]
@@ -82,8 +87,22 @@ def make_world(settings: LoopSettings) -> World:
             "feedback.rater is simulated, and nothing says what it prefers: give judge, a reward model's name or "
             '"module:attr", or let people rate (feedback.rater terminal or web).'
         )
-    demos = None if settings.demos is None else read_demos(settings.demos, settings.seed)
+    demos = (
+        None if settings.demos is None else read_demos(settings.demos, settings.seed, settings.demos_fields)
+    )
     return World(task, make_env, prompts, held_out, demos, judge, model)
+
+
+def _check_named(settings: LoopSettings) -> None:
+    """Models and preferences that are asked for late in a run, to be missed at its start."""
+    for option, model in (("model", settings.model), ("reward.model", settings.reward.model)):
+        if isinstance(model, str):
+            check_model(model, option)
+    if settings.reward_model is not None:
+        make(settings.reward_model)
+    for path in settings.preferences:
+        if not any(isinstance(record, Comparison | Ranking) for record in read(path).records):
+            raise ValueError(f"{path} holds no preferences. Give a file of comparisons or rankings.")
 
 
 def _registered(settings: LoopSettings) -> tuple[Any, ...]:
@@ -95,8 +114,12 @@ def _registered(settings: LoopSettings) -> tuple[Any, ...]:
         "eos_token_id": settings.eos_token_id,
     }
     kwargs: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
-    probe = gym.make(settings.env, **kwargs).unwrapped
-    task: TextTask = probe.task  # type: ignore[attr-defined]
+    probe = made_with(settings.env, lambda: gym.make(settings.env, **kwargs)).unwrapped  # type: ignore[arg-type]
+    task = getattr(probe, "task", None)
+    if not isinstance(task, TextTask):
+        raise ValueError(
+            f"{settings.env} is no environment of texts. Name one that text_envs registers, or a like one."
+        )
     prompts = _rows_of(task)
     if settings.evaluation.file is not None:
         held_out = _read_prompts(settings.evaluation.file, settings.prompt_field)
@@ -132,7 +155,7 @@ def _from_files(settings: LoopSettings) -> tuple[Any, ...]:
             tokenizer=settings.model,
             prompts=prompts,
             reward_model=reward_model,
-            max_new_tokens=settings.max_new_tokens or 48,
+            max_new_tokens=48 if settings.max_new_tokens is None else settings.max_new_tokens,
             max_prompt_tokens=settings.max_prompt_tokens,
             prompt_field=settings.prompt_field,
             prompts_too_long="truncate_right",
@@ -182,15 +205,28 @@ def _some(rows: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
     return [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:n]]
 
 
-def read_demos(demos: Any, seed: int) -> list[dict[str, Any]]:
+def read_demos(demos: Any, seed: int, fields: Sequence[str] = ("prompt", "response")) -> list[dict[str, Any]]:
     """Demonstrations as dicts.
 
     Args:
         demos: a .jsonl[.gz] file; a list of dicts; or {"name": "module:attr", ...}, a function that takes a seed and these
             arguments.
+        fields: that hold prompt and response.
+
+    Raises:
+        ValueError: rows that are no demonstrations, with their place; a dict that names no function.
     """
     if isinstance(demos, Mapping):
+        if not isinstance(demos.get("name"), str):
+            raise ValueError('demos has no name. Give a file, or {"name": "module:attr", ...} of a function.')
         arguments = {"seed": seed} | {name: value for name, value in demos.items() if name != "name"}
-        demos = load_attribute(demos["name"])(**arguments)
+        try:
+            function = load_attribute(demos["name"])
+        except ValueError as error:
+            raise ValueError(
+                f"demos: {str(error).replace('Reward model', 'the function').replace('reward model', 'function')}"
+            ) from error
+        demos = function(**arguments)
+    read_pairs(demos, *fields)
     rows = read_rows(demos)[0] if isinstance(demos, str | Path) else demos
     return [dict(row) for row in rows]
