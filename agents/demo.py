@@ -7,6 +7,7 @@ none has seen.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from transformers import AutoConfig
 
 from agents.callbacks import visible
 from agents.commands import set_up
-from agents.loop_command import stopped
+from agents.loop_command import program, stopped
 from agents.loop_files import Policy, policies_of
 from agents.rlhf import Loop
 from agents.runs import clock
@@ -95,10 +96,10 @@ def demo(options: Namespace, config: str) -> int:
     try:
         result = run.run()
     except Stopped:
-        return stopped(run)
+        return stopped(run, f"{program()} demo --out {folder}, with the other options as before")
     policies = policies_of(folder)
     show_replies(say, policies)
-    say.print(score_table(policies, result["last_reward"]))
+    say.print(score_table(policies, result["last_reward"], agreements(result["stages"])))
     gold = {policy.name.lower().replace(" ", "_"): _mean(policy, "gold") for policy in policies}
     last = policies[-1]
     write_json(
@@ -114,12 +115,23 @@ def demo(options: Namespace, config: str) -> int:
     customer = last.samples[0]["prompt"]
     say.print(f"Time: {clock(result['seconds'])}. The report: {folder / 'report.html'}", highlight=False)
     policy = folder / result["policy"]
-    print(f"Ask it yourself: rlhf generate --model {policy} --prompt {bash_quoted(customer)}")
+    print(f"Ask it yourself: {program()} generate --model {policy} --prompt {bash_quoted(customer)}")
     return 0
 
 
-def score_table(policies: list[Policy], by_reward: dict[str, float]) -> Table:
-    """The policies side by side: gold score and its components, reward, win rate, KL, length."""
+def agreements(stages: Mapping[str, Any]) -> dict[str, float]:
+    """By evaluation, how often the reward model behind its policy prefers what the gold judge does, on held-out pairs."""
+    found = {}
+    for name, result in stages.items():
+        if name.endswith("/reward") and "agreement_with_gold" in result:
+            found[name.replace("/reward", "/evaluate")] = result["agreement_with_gold"]["share"]
+    return found
+
+
+def score_table(
+    policies: list[Policy], by_reward: Mapping[str, float], agreement: Mapping[str, float]
+) -> Table:
+    """The policies side by side: gold score and its components, reward, win rate, KL, length; and their reward models."""
     table = Table(title=f"Mean over {len(policies[0].samples)} held-out customers", title_justify="left")
     table.add_column("")
     for policy in policies:
@@ -133,6 +145,7 @@ def score_table(policies: list[Policy], by_reward: dict[str, float]) -> Table:
         ("win rate against SFT", [_win_rate(policy) for policy in policies]),
         ("KL from SFT, nats per reply", [f"{p.result['kl']['mean']:.1f}" for p in policies]),
         ("tokens per reply", [f"{p.result['length']['mean']:.1f}" for p in policies]),
+        ("reward model agrees with gold", [f"{agreement[p.stage]:.0%}" if p.stage in agreement else "" for p in policies]),
     ]  # fmt: skip
     for index, (name, values) in enumerate(rows):
         table.add_row(name, *values, style="bold" if index == 0 else None)
@@ -141,7 +154,11 @@ def score_table(policies: list[Policy], by_reward: dict[str, float]) -> Table:
 
 def show_replies(console: Console, policies: list[Policy]) -> None:
     """The replies of all policies to the same customers."""
-    table = Table(title="Held-out customers", title_justify="left", show_lines=True)
+    table = Table(
+        title="Held-out customers, and the gold score of each reply in brackets",
+        title_justify="left",
+        show_lines=True,
+    )
     for heading in ("customer", *(policy.name for policy in policies)):
         table.add_column(heading, ratio=1)
     for i in range(SHOWN):

@@ -1,5 +1,6 @@
 """What `rlhf loop` does."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from agents.stages import Stopped
 def loop(options: Namespace, config: str) -> int:
     """`rlhf loop`: returns the exit status. The options are laid over those of a run that the folder holds."""
     settings, untouched = settings_from(options), settings_from(Namespace())
-    set_up(options)
     run = Loop(None if settings == untouched else settings, options.out, options.redo)
+    set_up(options)
     try:
         run.run()
     except Stopped:
@@ -31,12 +32,17 @@ def report(options: Namespace, config: str) -> int:
     return 0
 
 
-def stopped(run: Loop) -> int:
-    """Say how a run that was stopped goes on; returns the exit status."""
+def stopped(run: Loop, again: str | None = None) -> int:
+    """Say how a run that was stopped goes on, with `rlhf loop` or as `again` says; returns the exit status."""
     number = run.stopped.number
     reason = f"stopped by {number.name}" if number else "stopped before all votes were in"
-    print(
-        f"rlhf: {reason}; finished stages and votes are kept. Go on: rlhf loop --out {run.folder}",
-        file=sys.stderr,
-    )
+    again = again or f"{program()} loop --out {run.folder}"
+    print(f"rlhf: {reason}; finished stages and votes are kept. Go on: {again}", file=sys.stderr)
     return 128 + number if number else 1
+
+
+def program() -> str:
+    """How this program is called here: `rlhf`, or its path where that is not on PATH."""
+    if shutil.which("rlhf"):
+        return "rlhf"
+    return sys.argv[0] if Path(sys.argv[0]).stem == "rlhf" else "python -m agents.cli"

@@ -26,25 +26,24 @@ def write_model_card(run: Path, policy: Path, result: Mapping[str, Any]) -> Path
         if "replaced" not in path.parts
     ]
     records.sort(key=lambda record: record["finished"])
-    feedback = settings["feedback"]
-    raters = (
-        f"simulated by the judge (temperature {feedback['temperature']}, {feedback['flip']:.0%} of the choices flipped): "
-        "no person has seen this model's answers"
-        if feedback["rater"] == "simulated"
-        else f"people ({feedback['rater']}), {feedback['overlap']} for each item"
-    )
+    rounds = settings["rounds"]
+    tuned = "taken as fine-tuned" if settings["demos"] is None else "fine-tuned on demonstrations"
     lines = [
         "# Model card", "",
-        f"A causal language model, fine-tuned on demonstrations and then trained by {settings['rounds']} rounds of "
+        f"A causal language model, {tuned} and then trained by {rounds} round{'' if rounds == 1 else 's'} of "
         "reinforcement learning from human feedback (PPO) with text-envs.", "",
         "## Data", "",
         f"- Task: {settings['env'] or settings['prompts']}",
-        f"- Raters: {raters}", "",
+        f"- Raters: {raters_of(settings)}", "",
         "| stage | made from | sha256 |", "| --- | --- | --- |",
         *(f"| {name} | {what} | `{digest[:16]}` |" for name, what, digest in _inputs(records)), "",
         "## Results on held-out prompts", "",
         "| policy | score | value | 95 % interval |", "| --- | --- | --- | --- |",
         *_scores(result["stages"]), "",
+        "## Votes and reward models", "",
+        "| round | votes | comparisons learned from | accuracy on those held out | agrees with the gold judge |",
+        "| --- | --- | --- | --- | --- |",
+        *_rewards(result["stages"]), "",
         "## Settings", "", "```yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).strip(), "```", "",
         "Made with " + ", ".join(f"{name} {number}" for name, number in versions().items()) + ".", "",
         "## Limits", "",
@@ -55,6 +54,53 @@ def write_model_card(run: Path, policy: Path, result: Mapping[str, Any]) -> Path
     with replacing(policy / "MODEL_CARD.md") as file:
         file.write("\n".join(lines).encode())
     return policy / "MODEL_CARD.md"
+
+
+def raters_of(settings: Mapping[str, Any]) -> str:
+    """Whose preferences a run learned from, in words."""
+    feedback = settings["feedback"]
+    parts = []
+    if settings.get("reward_model"):
+        parts.append(f"those of a reward model that was given ({settings['reward_model']}), unknown here")
+    if settings["preferences"]:
+        parts.append(
+            f"those of preferences that were given ({', '.join(settings['preferences'])}), unknown here"
+        )
+    asks = settings["rounds"] > bool(
+        settings.get("reward_model")
+    )  # a given reward model stands for the first round's
+    if not asks or feedback["votes"] == 0:
+        parts.append("nobody was asked in this run")
+    elif feedback["rater"] == "simulated":
+        parts.append(
+            f"simulated by the judge (temperature {feedback['temperature']}, {feedback['flip']:.0%} of the choices flipped): "
+            "no person rated this run's answers"
+        )
+    else:
+        parts.append(f"people ({feedback['rater']}), {feedback['overlap']} for each item")
+    return "; ".join(parts)
+
+
+def _rewards(stages: Mapping[str, Any]) -> list[str]:
+    """A row for each round: its votes, and the reward model learned from them."""
+    rows = []
+    for name, learned in stages.items():
+        if name.endswith("/reward"):
+            of_round = name.partition("/")[0]
+            accuracy, agreed = (
+                (learned.get("held_out") or {}).get("accuracy"),
+                learned.get("agreement_with_gold"),
+            )
+            cells = [
+                stages.get(f"{of_round}/compare", {}).get("votes", "–"),
+                learned.get("comparisons", "given"),
+                f"{accuracy['value']:.0%} ({accuracy['low']:.0%} to {accuracy['high']:.0%})"
+                if accuracy
+                else "–",
+                f"{agreed['share']:.0%}" if agreed else "–",
+            ]
+            rows.append(f"| {' | '.join(map(str, [of_round, *cells]))} |")
+    return rows
 
 
 def _inputs(records: list[dict[str, Any]]) -> list[tuple[str, str, str]]:

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 from transformers import AutoModelForCausalLM
 
-from agents import cli, demo
-from agents.demo import bash_quoted, score_table, settings_of, show_replies
+from agents import cli, demo, loop_command
+from agents.demo import agreements, bash_quoted, score_table, settings_of, show_replies
 from agents.loop_files import Policy, policies_of
 from text_envs.tasks import support_reply
 
@@ -80,7 +80,8 @@ def test_the_tables_show_all_replies_and_scores(capsys):
     ]
     console = Console(width=100)
     show_replies(console, policies)
-    console.print(score_table(policies, {"sft-evaluate": -1.25, "round-1/evaluate": 0.75}))
+    agreed = agreements({"round-1/reward": {"agreement_with_gold": {"share": 0.64, "pairs": 50}}})
+    console.print(score_table(policies, {"sft-evaluate": -1.25, "round-1/evaluate": 0.75}, agreed))
     shown = capsys.readouterr().out
     for word in (
         "My lamp broke.",
@@ -93,9 +94,25 @@ def test_the_tables_show_all_replies_and_scores(capsys):
         "polite",
         "-1.25",
         "0.75",
+        "64%",
+        "gold score of each reply in brackets",
     ):
         assert word in shown
     assert "Customer:" not in shown
+
+
+@pytest.mark.parametrize(
+    "on_path, called, told",
+    [
+        ("/bin/rlhf", "/bin/rlhf", "rlhf"),
+        (None, ".venv/bin/rlhf", ".venv/bin/rlhf"),
+        (None, "agents/cli.py", "python -m agents.cli"),
+    ],
+)
+def test_a_command_to_copy_names_a_program_that_is_found(monkeypatch, on_path, called, told):
+    monkeypatch.setattr("shutil.which", lambda name: on_path)
+    monkeypatch.setattr("sys.argv", [called])
+    assert loop_command.program() == told
 
 
 def test_the_command_to_copy_is_what_bash_reads_back():
