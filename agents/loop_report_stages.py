@@ -49,7 +49,7 @@ def add_round(report: Report, folder: Path, settings: dict[str, Any], notes: lis
     report.heading(f"Round {folder.name.removeprefix('round-')}")
     if (folder / "reward" / RECORD).is_file():
         learned = stage(folder / "reward")["result"]
-        if learned:
+        if learned and learned["held_out"]:  # none where every held-out comparison is a tie
             _reward_model(report, learned, settings)
     metrics = folder / "ppo" / "metrics.jsonl"
     rows = read_jsonl(metrics) if metrics.is_file() else []
