@@ -143,10 +143,9 @@ class Loop(LoopStages):
     def _check_folder(self) -> None:
         """Raise ValueError for an `out` that holds something else, which would be overwritten."""
         path = self.folder
-        is_run = (path / "feedback.db").is_file() or any(path.glob(f"*/{RECORD}"))
-        if not path.exists() or is_run:
+        if not path.exists() or (path / "feedback.db").is_file() or any(path.glob(f"*/{RECORD}")):
             return
-        if not path.is_dir() or any(entry.name[0] != "." for entry in path.iterdir()):
+        if any(entry.name[0] != "." for entry in path.iterdir()):
             raise ValueError(
                 f"{path} is no run of the loop, and would be overwritten. Choose a new folder, or that of a run that is to "
                 "go on."

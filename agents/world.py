@@ -11,7 +11,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from agents.commands import check_model, made_with
+from agents.command_env import made_with
+from agents.commands import check_model
 from agents.demonstrations import read_pairs
 from agents.ledger import fingerprint, fingerprint_of_json
 from agents.settings import LoopSettings

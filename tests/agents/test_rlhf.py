@@ -159,9 +159,10 @@ def test_options_may_be_spelt_as_those_of_the_other_commands(tmp_path):
 @pytest.mark.parametrize("name", ["config.yaml", "notes.txt"])
 def test_a_folder_of_something_else_is_refused_and_left_alone(inputs, tmp_path, name):
     (tmp_path / name).write_text("# rlhf ppo --config this_file\n")
-    for out in (tmp_path, tmp_path / name):
-        with pytest.raises(ValueError, match="Choose a new folder"):
-            Loop(small_settings(inputs), out)
+    with pytest.raises(ValueError, match="is no run of the loop, and would be overwritten"):
+        Loop(small_settings(inputs), tmp_path)
+    with pytest.raises(NotADirectoryError, match=f"{name} is a file"):
+        Loop(small_settings(inputs), tmp_path / name)
     assert [file.read_text() for file in tmp_path.iterdir()] == ["# rlhf ppo --config this_file\n"]
 
 
