@@ -151,7 +151,7 @@ def raising_on_signals() -> Iterator[None]:
     """While the block runs, Ctrl-C and SIGTERM raise KeyboardInterrupt, besides what else they do."""
 
     def handle(number: int, frame: Any) -> None:
-        if callable(handler := before[number]):
+        if callable(handler := before[signal.Signals(number)]):
             handler(number, frame)
         raise KeyboardInterrupt
 
