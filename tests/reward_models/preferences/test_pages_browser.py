@@ -383,6 +383,24 @@ def test_nothing_scrolls_sideways_on_a_phone(store, chromium, url):
     context.close()
 
 
+LINES_OF_BUTTONS = """[...document.querySelectorAll(".actions button")].map((button) => {
+  const words = document.createRange();
+  words.selectNode(button.firstChild);
+  return [button.firstChild.textContent, words.getClientRects().length];
+})"""
+
+
+@pytest.mark.parametrize("width", [360, 833, 1024, 1280])
+def test_no_buttons_words_are_broken(store, chromium, url, width):
+    context = chromium.new_context(viewport={"width": width, "height": 800})
+    page = context.new_page()
+    for where in visit_all(store, page, url):
+        lines = dict(page.evaluate(LINES_OF_BUTTONS))
+        assert set(lines.values()) <= {1}, (where, lines)
+        assert page.evaluate("document.scrollingElement.scrollWidth") == width, where
+    context.close()
+
+
 def test_a_personal_link_from_another_site_opens_the_page(store, chromium):
     store.request_comparisons()
     token = store.add_rater("Kim").token
