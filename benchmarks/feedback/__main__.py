@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.feedback import postgres
 from benchmarks.feedback.report import describe, passed, table, write
-from benchmarks.feedback.trial import killed, undisturbed
+from benchmarks.feedback.trial import OVERLAP, killed, undisturbed
 
 THINK = 1.0
 """Seconds that a rater thinks in the third trial: still several times faster than people read."""
@@ -44,7 +44,7 @@ def main() -> int:
                     results["PostgreSQL"] = measure(PostgreSQL(url), args, Path(folder))
             except postgres.Unavailable as why:
                 print(f"Without PostgreSQL: {why}", file=sys.stderr)
-    machine = describe()
+    machine = describe() | {"raters": args.raters, "overlap": OVERLAP}
     print(table(results))
     write(results, machine, args.out)
     print(f"Written: {args.out / 'results.md'}, {args.out / 'results.json'}")

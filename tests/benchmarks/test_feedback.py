@@ -40,13 +40,26 @@ def test_results_are_written_and_judged(tmp_path):
     assert f"| SQLite | without a pause | {busy['votes_acknowledged']} | 0 | 0 | 0 |" in table(results)
     write(
         results,
-        {"cpu": "a CPU", "cores": 2, "load_average": [0.5], "python": "3.11", "versions": {}},
+        {"cpu": "a CPU", "cores": 2, "load_average": [0.5], "python": "3.11", "versions": {}}
+        | {"raters": 2, "overlap": 2},
         tmp_path,
     )
     assert json.loads((tmp_path / "results.json").read_text())["results"] == results
     assert table(results) in (tmp_path / "results.md").read_text()
     assert not passed({"SQLite": {"busy": busy | {"lost": 1}}})
     assert not passed({"SQLite": {"busy": busy | {"votes_that_count": 19}}})
+
+
+@pytest.mark.parametrize(
+    "think, p99, judged, passes",
+    [(1.0, 99.9, "pass", True), (1.0, 100.0, "fail", False), (0.0, 134.1, "fail", True)],
+)
+def test_every_row_is_held_to_the_bar_and_the_result_where_raters_pause(think, p99, judged, passes):
+    trial = dict.fromkeys(("votes_asked_for", "votes_that_count", "votes_acknowledged"), 10) | NOTHING_WRONG
+    trial |= {"think_seconds": think, "votes_per_second": 30.0, "p50_ms": 3.0, "p99_ms": p99}
+    results = {"SQLite": {"trial": trial}}
+    assert passed(results) == passes
+    assert table(results).endswith(f"| {p99:.0f} ms | {judged} |")
 
 
 class TestAudit:
