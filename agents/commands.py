@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,13 @@ from transformers.utils import logging as transformers_logging
 from agents.callbacks import SampleTable, SaveEvery, SignalReceived, stop_on_signals, visible
 from agents.command_env import make_env, stop_strings
 from agents.generation import complete, policy_for
+from agents.ledger import fingerprint
 from agents.lora import of_rank
 from agents.ppo import TextPPO
 from agents.runs import Progress, RunFolder, last_wall_time
+from reward_models import Completion
+from reward_models.files import replacing
+from reward_models.preferences import Origin
 from text_envs.task import TextTask
 
 # Options of `rlhf ppo` that are TextPPO's own, name for name.
@@ -71,12 +76,21 @@ def ppo(options: Namespace, config: str) -> int:
 
 
 def generate(options: Namespace, config: str) -> int:
-    """`rlhf generate`: prints the replies; returns the exit status."""
+    """`rlhf generate`: prints the replies, or writes them to a file; returns the exit status."""
     set_up(options)
     check_model(options.model)
+    if (options.prompt is None) == (options.prompts is None):
+        raise ValueError("give either --prompt TEXT or --prompts FILE.")
+    out = Path(options.out) if options.out else None
+    if out is not None and out.suffix != ".jsonl":
+        raise ValueError(f"--out {out} does not end in .jsonl. Name it so.")
+    if out is not None and out.exists() and not options.overwrite:
+        raise FileExistsError(f"{out} is there already. Name another file, or say --overwrite.")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
     task = TextTask(
         options.model,
-        [options.prompt],
+        options.prompts or [options.prompt],
         no_score,
         max_new_tokens=options.max_new_tokens,
         stop=stop_strings(options.stop),
@@ -84,9 +98,36 @@ def generate(options: Namespace, config: str) -> int:
     )
     policy = policy_for(task, options.model, options.temperature, options.device)
     torch.manual_seed(options.seed)
-    for completion in complete(policy, task, [options.prompt] * options.n, options.greedy):
+    given = [task.prompts[i] for i in range(len(task.prompts))]
+    rows = [{**prompt.columns, "prompt": prompt.text} for prompt in given]
+    prompts = [row for row in rows for _ in range(options.n)]
+    completions = complete(policy, task, prompts, options.greedy)
+    if out is not None:
+        write_samples(out, completions, sampled_by(options))
+        print(f"{len(completions):,} replies to {len(task.prompts):,} prompts in {out}")
+        return 0
+    for completion in completions:
         print(visible(completion.response) if sys.stdout.isatty() else completion.response)
     return 0
+
+
+def sampled_by(options: Namespace) -> Origin:
+    """Which weights answer under these options, and how."""
+    names = ("temperature", "max_new_tokens", "greedy", "stop", "eos_token_id")
+    sampling = {name: getattr(options, name) for name in names if getattr(options, name)}
+    is_folder = Path(options.model).is_dir()
+    weights = (
+        fingerprint(options.model, weights_only=True) if is_folder else options.model
+    )  # of the hub: its name
+    return Origin(weights, sampling, options.seed)
+
+
+def write_samples(path: Path, completions: Sequence[Completion], origin: Origin) -> None:
+    """Rows of prompt, response, origin and the prompt's other fields, as JSON lines, written whole or not at all."""
+    with replacing(path) as file:
+        for one in completions:
+            row = {**one.columns, "prompt": one.prompt, "response": one.response, "origin": origin.to_json()}
+            file.write((json.dumps(row) + "\n").encode())
 
 
 # --- the parts of ppo ------------------------------------------------------------------------------------------

@@ -211,12 +211,19 @@ def ppo_parser() -> ArgumentParser:
 
 
 def generate_parser() -> ArgumentParser:
-    """Let a model answer a prompt."""
+    """Let a model answer a prompt, or every prompt of a file."""
     parser = new_parser("generate", generate_parser.__doc__)
     add = parser.add_argument
     add("--model", type=str, required=True, help="folder or hub id of a causal LM")
-    add("--prompt", type=str, required=True, help="the text to continue or answer")
-    add("--n", type=PositiveInt, default=1, help="replies")
+    add("--prompt", type=str | None, help="the text to continue or answer")
+    add("--prompts", type=str | None, help="a .jsonl[.gz] or .txt[.gz] file of them, instead")
+    add(
+        "--out",
+        type=str | None,
+        help="gets rows of prompt, response and origin, as `rlhf feedback import` takes them; default: replies are printed",
+    )
+    add_flag(parser, "--overwrite", "replace the file if it is there")
+    add("--n", type=PositiveInt, default=1, help="replies to each prompt")
     add("--max-new-tokens", type=PositiveInt, default=48, help="longest reply in tokens")
     add("--temperature", type=PositiveFloat, default=1.0, help="lower is more predictable")
     add_flag(parser, "--greedy", "take the likeliest token each time")

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agents import cli
 from agents.command_env import stop_strings
+from agents.ledger import fingerprint
 from agents.options import training
 from agents.ppo import TextPPO
 from agents.sft import finetune
@@ -159,6 +160,34 @@ def test_sft_writes_a_model_that_ppo_and_generate_take(model_folder, tmp_path, c
     assert "before" in told and re.search(r"held-out \d\.\d+ -> 0\.0\d+ after 60 steps", told)
     assert rlhf("generate", "--model", out, "--prompt", "ab", "--greedy", "--n", "2") == 0
     assert capsys.readouterr().out == "cd\ncd\n"
+
+
+def test_generate_writes_answers_that_feedback_import_takes(model_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.jsonl").write_text('{"prompt": "ab", "topic": "x"}\n{"prompt": "bc"}\n')
+    options = ["--prompts", "prompts.jsonl", "--n", "2", "--temperature", "0.5", "--seed", "7"]
+    command = [
+        "generate",
+        "--model",
+        model_folder,
+        *options,
+        "--max-new-tokens",
+        "3",
+        "--out",
+        "answers.jsonl",
+    ]
+    assert rlhf(*command) == 0
+    assert "4 replies to 2 prompts in answers.jsonl" in capsys.readouterr().out
+    rows = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
+    assert [(row["prompt"], row.get("topic")) for row in rows] == [("ab", "x")] * 2 + [("bc", None)] * 2
+    assert rows[0]["origin"] == {
+        "model": fingerprint(model_folder, weights_only=True),
+        "sampling": {"temperature": 0.5, "max_new_tokens": 3},
+        "seed": 7,
+    }
+    assert rlhf(*command) == 2 and "answers.jsonl is there already" in capsys.readouterr().err
+    assert rlhf("feedback", "import", "answers.jsonl", "--db", "f.db") == 0
+    assert "answers.jsonl: 4 samples" in capsys.readouterr().out
 
 
 # --- what it says to mistakes ---
