@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import Namespace
 
 from agents.callbacks import stop_on_signals
@@ -64,13 +66,31 @@ def evaluate(options: Namespace, config: str) -> int:
     set_up(options)
     run = RunFolder(options.out, options.overwrite)
     held_out = read_preferences(options.preferences)
-    learned = read_preferences(options.train_preferences) if options.train_preferences else None
+    files = options.train_preferences or trained_on(options.model)
+    learned = read_preferences(files) if files else None
     found = evaluation.evaluate(make(options.model), held_out, learned)
     run.start(config)
     run.write_result({"command": "reward eval", "model": options.model, **found.to_json()})
     write_report(run.path, options.model, found)
-    print(f"{_in_words(found)}\nThe report is {run.path / 'report.html'}.")
+    print(f"{_in_words(found, 'votes')}\nThe report is {run.path / 'report.html'}.")
+    if found.shared_prompts:
+        print(
+            f"{found.shared_prompts:,} of {found.prompts:,} prompts were trained on, too: the accuracy is flattered. Give "
+            "--preferences of other prompts.",
+            file=sys.stderr,
+        )
     return 0
+
+
+def trained_on(model: str) -> list[str]:
+    """The files that the reward model of a folder learned from, as `rlhf reward train` noted them, if they are there."""
+    config = Path(model) / "config.yaml"
+    if not config.is_file():
+        return []
+    options = yaml.safe_load(config.read_text())
+    files = options.get("preferences") if isinstance(options, dict) else None
+    files = [files] if isinstance(files, str) else files or []
+    return [file for file in files if Path(file).is_file()]
 
 
 def read_preferences(paths: str | Sequence[str]) -> list[Comparison | Ranking]:
@@ -106,7 +126,7 @@ def write_report(folder: Path, subtitle: str, found: evaluation.Evaluation) -> N
     report.write(folder / "report.html")
 
 
-def _in_words(found: evaluation.Evaluation) -> str:
+def _in_words(found: evaluation.Evaluation, votes: str = "held-out votes") -> str:
     accuracy, parts = found.accuracy, []
     if found.rater_agreement:
         parts.append(f"raters agree with one another {found.rater_agreement.value:.1%}")
@@ -114,6 +134,6 @@ def _in_words(found: evaluation.Evaluation) -> str:
     if found.bag_of_words:
         parts.append(f"a bag of words {found.bag_of_words.value:.1%}")
     return (
-        f"accuracy {accuracy.value:.1%} ({accuracy.low:.1%} to {accuracy.high:.1%}) on {accuracy.n:,} held-out votes; "
+        f"accuracy {accuracy.value:.1%} ({accuracy.low:.1%} to {accuracy.high:.1%}) on {accuracy.n:,} {votes}; "
         f"{'; '.join(parts)}"
     )

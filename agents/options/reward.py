@@ -103,7 +103,7 @@ def eval_parser() -> ArgumentParser:
         "--train-preferences",
         type=list[str] | str,
         default=[],
-        help="what it learned from: the bag of words learns the same",
+        help="what it learned from: the bag of words learns the same; default: what its folder's config.yaml names",
     )
     add("--out", type=str, required=True, help="gets report.html and result.json")
     add_flag(parser, "--overwrite", "allow a folder that is not empty")

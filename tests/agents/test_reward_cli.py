@@ -54,11 +54,32 @@ def test_the_result_tells_accuracy_beside_its_baselines(trained):
 
 def test_eval_measures_any_reward(trained, inputs, tmp_path, capsys):
     arguments = f"reward eval --model {trained} --preferences {inputs}/pairs.jsonl --out {tmp_path / 'eval'} --threads 1"
-    assert cli.main([*arguments.split(), "--train-preferences", f"{inputs}/pairs.jsonl"]) == 0
-    assert "a bag of words" in capsys.readouterr().out
+    assert cli.main(arguments.split()) == 0  # its folder names what it learned from
+    said = capsys.readouterr()
+    assert "a bag of words" in said.out and "held-out" not in said.out
+    assert "100 of 100 prompts were trained on, too" in said.err
     result = json.loads((tmp_path / "eval" / "result.json").read_text())
     assert result["shared_prompts"] == result["prompts"] == 100
     assert "were trained on, too" in (tmp_path / "eval" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_trl_takes_the_folder_as_its_reward_model(trained, inputs, tmp_path):
+    trl = pytest.importorskip("trl")
+    datasets = pytest.importorskip("datasets")
+    config = trl.RLOOConfig(
+        output_dir=str(tmp_path), max_steps=1, logging_steps=1, save_strategy="no", report_to="none", bf16=False,
+        use_cpu=True, per_device_train_batch_size=4, num_generations=2, max_completion_length=4,
+    )  # fmt: skip
+    prompts = datasets.Dataset.from_dict({"prompt": ["bc", "de"]})
+    tokenizer = letter_tokenizer(LETTERS)
+    tokenizer.eos_token = "l"
+    trainer = trl.RLOOTrainer(
+        f"{inputs}/model", str(trained), args=config, train_dataset=prompts, processing_class=tokenizer
+    )
+    trainer.train()
+    (reward,) = (row["reward"] for row in trainer.state.log_history if "reward" in row)
+    assert -20 < reward < 20
 
 
 @pytest.mark.parametrize(
