@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reward_models.files import read_rows
-from reward_models.preferences import agreement, formats
+from reward_models.preferences import agreement, formats, importing, requesting, store_raters
 from reward_models.preferences.glyphs import plain
 from reward_models.preferences.records import Demonstration, Origin, Record, RecordError
 from reward_models.preferences.rows import kind_of
@@ -24,12 +24,26 @@ from reward_models.preferences.store import FeedbackStore, Sample
 from reward_models.preferences.terminal import TerminalRater
 
 SHOWN = 20  # rows left out that are listed
+OVERLAP = {"comparisons": 2, "rankings": 1, "ratings": 1, "demonstrations": 1}
+DONE = (("votes", "votes_needed"), ("items_done", "items"))
+ANSWERS = {
+    "completion",
+    "completions",
+    "response",
+    "responses",
+    "chosen",
+    "rejected",
+    "type",
+}  # fields of rows
 
 
 def rate(options: Namespace, config: str) -> int:
     """`rlhf feedback rate`: returns the exit status."""
     with _existing(options.db) as store:
-        TerminalRater(name=options.rater).rate(store, options.n)
+        rater = TerminalRater(name=options.rater)
+        if rater.name not in {known.name for known in store.raters()}:
+            print(f"New rater: {plain(rater.name)}")
+        rater.rate(store, options.n)
     return 0
 
 
@@ -37,7 +51,10 @@ def import_files(options: Namespace, config: str) -> int:
     """`rlhf feedback import`: every file is read before anything is stored; returns the exit status."""
     if not options.files:
         raise ValueError("no file is named. Give one or more: rlhf feedback import prompts.txt pairs.jsonl")
+    store_raters.check_name(options.rater)
     files = {file: _read(file, options) for file in options.files}
+    if options.request:
+        _check_request(options.request, files)
     with FeedbackStore(options.db) as store:
         prompts: list[int] = []
         samples: list[int] = []
@@ -45,8 +62,9 @@ def import_files(options: Namespace, config: str) -> int:
             prompts += store.add_prompts(found.prompts)
             samples += store.add_samples(found.samples)
             votes = store.add_records(found.records, rater=options.rater)
+            store.add_gold_records(found.gold, overlap=options.overlap or OVERLAP["comparisons"])
             print(f"{file}: {found.describe(votes)}")
-            _report(found.problems)
+            _report(found)
         if options.request:
             print(_request(store, options, prompts, samples))
         elif prompts or samples:
@@ -58,10 +76,14 @@ def import_files(options: Namespace, config: str) -> int:
 
 def export(options: Namespace, config: str) -> int:
     """`rlhf feedback export`: returns the exit status."""
+    if Path(options.out).exists() and not options.overwrite:
+        raise FileExistsError(f"{options.out} is there already. Name another file, or say --overwrite.")
     with _existing(options.db) as store:
         written = store.export(options.out, kind=options.kind, format=options.format)
     left_out = f" ({written.left_out} that prefer neither answer left out)" if written.left_out else ""
-    print(f"{written.rows} rows{left_out} in {written.path}\nsha256 {written.sha256}")
+    print(f"{_count(written.rows, 'row')}{left_out} in {written.path}\nsha256 {written.sha256}")
+    if not written.rows:
+        print(f"There are no {options.kind} to export yet: the file is empty.", file=sys.stderr)
     return 0
 
 
@@ -73,8 +95,9 @@ def stats(options: Namespace, config: str) -> int:
         print(json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False))
         return 0
     console = Console()
-    for table in (_collection(summary), _biases(summary), _raters(summary)):
-        console.print(table)
+    votes, items = (f"{summary[done]} of {summary[all_]}" for done, all_ in DONE)
+    console.print(f"{votes} votes, {items} items done", _collection(summary), sep="\n")
+    console.print("What else decides", _biases(summary), "Raters", _raters(summary), sep="\n")
     return 0
 
 
@@ -102,16 +125,19 @@ class _Found:
     prompts: list[Any] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     records: Sequence[Record] = ()
+    gold: Sequence[Record] = ()
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def describe(self, votes: int) -> str:
         kinds = Counter(kind_of(record) for record in self.records)
         counts = {"prompt": len(self.prompts), "sample": len(self.samples), **kinds}
-        parts = [f"{n} {kind}{'' if n == 1 else 's'}" for kind, n in counts.items() if n] or ["no rows"]
+        counts["gold comparison"] = len(self.gold)
+        parts = [_count(n, kind) for kind, n in counts.items() if n]
         if self.records:
-            parts.append(f"{votes} new vote{'' if votes == 1 else 's'}")
+            parts.append(_count(votes, "new vote"))
         if self.problems:
-            parts.append(f"{len(self.problems)} rows left out")
+            parts.append(f"{_count(len(self.problems), 'row')} left out")
         return ", ".join(parts)
 
 
@@ -119,33 +145,40 @@ def _read(file: str, options: Namespace) -> _Found:
     """What is in a file.
 
     Raises:
-        RecordError: no such file; rows that cannot be read, unless they are to be left out.
+        RecordError: no such file; none with rows; rows that cannot be taken, unless they are to be left out.
     """
     kind = options.kind
     if Path(file.removesuffix(".gz")).suffix == ".txt":
         if kind not in ("auto", "prompts"):
             raise RecordError(f"{file} holds lines of text, which are prompts. Give {kind} as a .jsonl file.")
-        return _Found(prompts=read_rows(file, (".txt",), RecordError)[0])
-    kind = _kind_of_rows(file) if kind == "auto" else kind
-    reading: Any = "demonstrations" if kind == "samples" else kind
-    if kind == "prompts":
-        return _prompts(file, options.on_error)
-    loaded = formats.read(
-        file,
-        kind=reading,
-        on_error=options.on_error,
-        score_field=options.score_field,
+        found = _Found(prompts=read_rows(file, (".txt",), RecordError)[0])
+    else:
+        kind = _kind_of_rows(file) if kind == "auto" else kind
+        found = _prompts(file, options.on_error) if kind == "prompts" else _answers(file, kind, options)
+    if not (found.prompts or found.samples or found.records or found.gold):
+        why = "".join(f"\n  left out: {problem}" for problem in found.problems[:SHOWN])
+        raise RecordError(f"{file} holds no rows. Name another file.{why}")
+    return found
+
+
+def _answers(file: str, kind: str, options: Namespace) -> _Found:
+    """The answers of a file, with or without what raters said of them."""
+    reading: Any = {"samples": "demonstrations", "gold": "comparisons"}.get(kind, kind)
+    check = {"samples": _check_sample, "gold": importing.check_gold}.get(kind, importing.check)
+    records, problems = formats.read(
+        file, kind=reading, on_error=options.on_error, score_field=options.score_field, check=check
     )
     if kind == "samples":
-        return _Found(samples=_samples(loaded.records), problems=loaded.problems)
-    return _Found(records=loaded.records, problems=loaded.problems)
+        return _Found(samples=_samples(records), problems=problems)
+    if kind == "gold":
+        return _Found(gold=records, problems=problems)
+    return _Found(records=records, problems=problems)
 
 
 def _kind_of_rows(file: str) -> str:
     """ "prompts", "samples", or "auto" for what raters said."""
     rows = [row for row in read_rows(file, (".jsonl",), RecordError, problems=[])[0] if isinstance(row, dict)]
-    answers = {"completion", "completions", "response", "responses", "chosen", "rejected", "type"}
-    if rows and all("prompt" in row and not answers & set(row) for row in rows):
+    if rows and all("prompt" in row and not ANSWERS & set(row) for row in rows):
         return "prompts"
     return (
         "samples"
@@ -155,17 +188,32 @@ def _kind_of_rows(file: str) -> str:
 
 
 def _prompts(file: str, on_error: str) -> _Found:
-    problems: list[str] = []
-    rows, lines = read_rows(file, (".jsonl",), RecordError, problems)
-    good = []
+    found = _Found()
+    rows, lines = read_rows(file, (".jsonl",), RecordError, found.problems)
     for row, line in zip(rows, lines):
-        if isinstance(row, dict) and isinstance(row.get("prompt"), str):
-            good.append(row)
-        else:
-            problems.append(f"{file}, line {line}, has no text in prompt. Give each row one.")
-    if problems and on_error == "raise":
-        raise RecordError("\n".join(problems[: formats.SHOWN]))
-    return _Found(prompts=good, problems=problems)
+        try:
+            requesting.as_prompt(row, "the row")
+            found.prompts.append(row)
+        except ValueError as error:
+            found.problems.append(formats.placed(f"{file}, line {line},", error))
+    if found.problems and on_error == "raise":
+        raise RecordError(formats.listed(found.problems))
+    if answers := sorted(ANSWERS & {name for row in found.prompts for name in row}):
+        found.notes.append(
+            f"{', '.join(answers)} became columns of the prompts. Another --kind reads answers."
+        )
+    return found
+
+
+def _check_sample(record: Record) -> None:
+    requesting.check_sample(_sample(record, record.columns), "the sample")
+
+
+def _sample(record: Record, columns: Mapping[str, Any]) -> Sample:
+    """An answer to be rated; its column origin is where it came from."""
+    assert isinstance(record, Demonstration)
+    others = {name: value for name, value in columns.items() if name != "origin"}
+    return Sample(record.prompt, record.response, Origin.from_json(record.columns.get("origin")), others)
 
 
 def _samples(demonstrations: Sequence[Record]) -> list[Sample]:
@@ -179,40 +227,51 @@ def _samples(demonstrations: Sequence[Record]) -> list[Sample]:
     seen = Counter((record.prompt, name) for record in demonstrations for name in record.columns)
     samples = []
     for record in demonstrations:
-        assert isinstance(record, Demonstration)
         shared = {
             name: value
             for name, value in record.columns.items()
             if len(values[record.prompt][name]) == 1 and seen[record.prompt, name] == counts[record.prompt]
         }
-        shared.pop("origin", None)
-        origin = record.columns.get("origin")
-        samples.append(
-            Sample(
-                record.prompt,
-                record.response,
-                Origin.from_json(origin if isinstance(origin, Mapping) else None),
-                shared,
-            )
-        )
+        samples.append(_sample(record, shared))
     return samples
+
+
+def _check_request(kind: str, files: Mapping[str, _Found]) -> None:
+    """
+    Raises:
+        ValueError: the files hold nothing of which raters can be asked for this.
+    """
+    needed = "prompts" if kind == "demonstrations" else "samples"
+    if not any(getattr(found, needed) or found.records for found in files.values()):
+        verb = {"comparisons": "compare", "rankings": "rank", "ratings": "rate", "demonstrations": "answer"}[
+            kind
+        ]
+        raise ValueError(f"the files hold no {needed} to {verb}. Name one with some, or leave out --request.")
 
 
 def _request(store: FeedbackStore, options: Namespace, prompts: list[int], samples: list[int]) -> str:
     """Ask raters about what was imported, or about everything where that was votes alone. Returns what was asked."""
-    kind, overlap = options.request, options.overlap
+    kind = options.request
+    overlap = options.overlap or OVERLAP[kind]
     if kind == "demonstrations":
         items = store.request_demonstrations(overlap=overlap, prompts=prompts or None)
     elif kind == "comparisons":
-        items = store.request_comparisons(overlap=overlap, samples=samples or None)
+        items = store.request_comparisons(overlap=overlap, pairing=options.pairing, samples=samples or None)
     elif kind == "rankings":
         items = store.request_rankings(k=options.k, overlap=overlap, samples=samples or None)
     else:
         items = store.request_ratings(overlap=overlap, samples=samples or None)
-    return f"Asked for {len(items)} {kind}, each of {overlap} rater{'' if overlap == 1 else 's'}."
+    return f"Asked for {_count(len(items), kind.removesuffix('s'))}, each of {_count(overlap, 'rater')}."
 
 
-def _report(problems: Sequence[str]) -> None:
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _report(found: _Found) -> None:
+    problems = found.problems
+    for note in found.notes:
+        print(f"  note: {note}", file=sys.stderr)
     for problem in problems[:SHOWN]:
         print(f"  left out: {problem}", file=sys.stderr)
     if len(problems) > SHOWN:
@@ -232,10 +291,7 @@ COEFFICIENTS = {
 
 def _collection(summary: Mapping[str, Any]) -> Table:
     kinds = [kind for kind in ("comparisons", "rankings", "ratings", "demonstrations") if kind in summary]
-    table = _table(
-        f"{summary['votes']} of {summary['votes_needed']} votes, {summary['items_done']} of {summary['items']} items done",
-        ["", *(kind.replace("demonstrations", "written") for kind in kinds)],
-    )
+    table = _table(["", *(kind.replace("demonstrations", "written") for kind in kinds)])
     for name, heading in (
         ("votes", "votes"),
         ("skips", "skips"),
@@ -250,7 +306,7 @@ def _collection(summary: Mapping[str, Any]) -> Table:
 
 
 def _biases(summary: Mapping[str, Any]) -> Table:
-    table = _table("What else decides", ["", "share", "votes"])
+    table = _table(["", "share", "votes"])
     table.add_row(
         "the answer on the left wins", _estimate(summary["position_bias"]), str(summary["position_bias"]["n"])
     )
@@ -265,10 +321,7 @@ def _biases(summary: Mapping[str, Any]) -> Table:
 
 
 def _raters(summary: Mapping[str, Any]) -> Table:
-    table = _table(
-        "Raters",
-        ["", "votes", "skips", "undone", "seconds", "gold right", "agrees", "left wins"],
-    )
+    table = _table(["", "votes", "skips", "undone", "seconds", "gold right", "agrees", "left wins"])
     for row in summary["raters"]:
         seconds, gold = row["seconds_median"], row["gold_accuracy"]
         table.add_row(
@@ -281,8 +334,8 @@ def _raters(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def _table(title: str, headings: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left")
+def _table(headings: Sequence[str]) -> Table:
+    table = Table()
     for heading in headings:
         table.add_column(heading, justify="right" if heading else "left")
     return table

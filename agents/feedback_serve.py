@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -11,8 +12,8 @@ from contextlib import suppress
 
 from jsonargparse import Namespace
 
+from reward_models.preferences import server as pages  # first: it says what is not installed
 from reward_models.preferences.security import LOOPBACK, origin_of
-from reward_models.preferences.server import create_app
 from reward_models.preferences.store import FeedbackStore
 
 ORGANISER = "organiser"
@@ -20,7 +21,7 @@ BACKLOG = 2048  # connections that may wait to be accepted
 
 
 def serve(options: Namespace, config: str) -> int:
-    """`rlhf feedback serve`: returns the exit status, 0 when Ctrl-C ended it."""
+    """`rlhf feedback serve`: returns the exit status, 0 when Ctrl-C ended it, 143 when SIGTERM did."""
     import uvicorn
 
     if options.public:
@@ -34,17 +35,26 @@ def serve(options: Namespace, config: str) -> int:
         )
     with FeedbackStore(options.db) as store, listen(options.host, options.port) as listener:
         columns = [options.columns] if isinstance(options.columns, str) else options.columns
-        app = create_app(store, public_url=options.public, rater=options.rater, columns=columns)
-        _announce(store, options.public, listener)
+        app = pages.create_app(store, public_url=options.public, rater=options.rater, columns=columns)
         server = uvicorn.Server(
             uvicorn.Config(app, access_log=False, log_level="warning", server_header=False, lifespan="off")
         )
         gc.collect()
         gc.freeze()  # all that was imported stays: looking it through again stops every rater for 200 ms, every other second
+        terminated: list[int] = []
+
+        def terminate(
+            number: int, frame: object
+        ) -> None:  # uvicorn hands the signal on when it has shut down
+            terminated.append(number)
+            raise KeyboardInterrupt
+
         with suppress(KeyboardInterrupt):
+            signal.signal(signal.SIGTERM, terminate)
+            _announce(store, options.public, listener)
             server.run(sockets=[listener])
         print("Stopped; every answer is in the database.", file=sys.stderr)
-    return 0
+    return 128 + signal.SIGTERM if terminated else 0
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -78,7 +88,8 @@ def _announce(store: FeedbackStore, public_url: str | None, listener: socket.soc
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         lines = [f"Rating page:      {url}/", f"Organiser's page: {url}/organiser"]
-    _say([*lines, f"Database:         {store.database.where}   (Ctrl-C ends the server)"])
+    database = "New database:    " if store.database.is_new else "Database:        "
+    _say([*lines, f"{database} {store.database.where}   (Ctrl-C ends the server)"])
 
 
 def _say(lines: Sequence[str]) -> None:

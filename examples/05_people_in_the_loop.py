@@ -30,7 +30,7 @@ def main(votes: int = 20, folder: str = "runs/example-05", port: int = 8000, rat
             samples = store.add_samples(
                 Sample(a.prompt, a.response, origin, dict(a.columns)) for a in answers
             )
-            store.request_comparisons(samples=samples)
+            store.request_comparisons(overlap=1, samples=samples)
         store.guidelines = (
             "Prefer the reply that you would rather get as a customer: polite, brief, and of help."
         )

@@ -16,8 +16,18 @@ from typing import IO, Any
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A binary file that becomes `path` when the block ends well, and leaves no trace when it does not."""
+    """A binary file that becomes `path` when the block ends well, and leaves no trace when it does not.
+
+    Raises:
+        FileNotFoundError, PermissionError: its folder does not exist, or cannot be written to.
+    """
     target = Path(os.path.realpath(path))  # a link stays a link: what it points to is replaced
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {target.parent}. Create it.")
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(
+            f"{path} cannot be written: the folder {target.parent} is another's. Name another path."
+        )
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:

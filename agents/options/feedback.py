@@ -28,10 +28,13 @@ def import_parser() -> ArgumentParser:
     _add_database(parser)
     add(
         "--kind",
-        type=Literal["auto", "prompts", "samples", "demonstrations", "comparisons", "rankings", "ratings"],
+        type=Literal[
+            "auto", "prompts", "samples", "demonstrations", "comparisons", "rankings", "ratings", "gold"
+        ],
         default="auto",
         help="what the rows are. auto: prompts where they hold nothing else, samples where they have an origin, else what "
-        "raters said. samples: answers to be rated, whatever else the rows hold",
+        "raters said. samples: answers to be rated, whatever else the rows hold. gold: comparisons "
+        "whose right answers are known: raters are asked for them, and their quality is measured on them",
     )
     add("--rater", type=str, default="import", help="who said what names no rater")
     add(
@@ -50,7 +53,17 @@ def import_parser() -> ArgumentParser:
         type=Literal["comparisons", "rankings", "ratings", "demonstrations"] | None,
         help="ask raters for these, about what was imported; default: ask for nothing yet",
     )
-    add("--overlap", type=PositiveInt, default=1, help="raters for each of them")
+    add(
+        "--overlap",
+        type=PositiveInt | None,
+        help="raters for each of them; default: 2 for comparisons, else 1",
+    )
+    add(
+        "--pairing",
+        type=Literal["random", "all"],
+        default="random",
+        help="of comparisons. random: each answer in one pair; all: every two answers to one prompt",
+    )
     add("--k", type=PositiveInt, default=4, help="of rankings: answers in each")
     return parser
 
@@ -61,6 +74,7 @@ def export_parser() -> ArgumentParser:
     add: Any = parser.add_argument
     _add_database(parser)
     add("--out", type=str, required=True, help="a .jsonl or .jsonl.gz file, written whole or not at all")
+    add_flag(parser, "--overwrite", "replace the file if it is there")
     add(
         "--kind",
         type=Kinds,

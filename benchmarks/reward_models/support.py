@@ -116,7 +116,7 @@ def rated(pairs: Sequence[Sequence[Completion]], n: int, seed: int) -> list[Comp
             for pair in pairs
             for reply in pair
         )
-        store.request_comparisons(pairing="random", n=n, seed=seed)
+        store.request_comparisons(overlap=1, pairing="random", n=n, seed=seed)
         SimulatedRater(support_reply.judge, temperature=0.0, flip=FLIP, seed=seed).rate(store)
         return store.comparisons()
 

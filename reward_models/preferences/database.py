@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from reward_models.completion import excerpt
 from reward_models.preferences.commits import SharedCommits
-from reward_models.preferences.entries import FeedbackError, NotFound
+from reward_models.preferences.entries import FeedbackError, NotFound, Unavailable
 from reward_models.preferences.migrations import open_tables
 from reward_models.preferences.schema import sa
 
@@ -63,15 +63,21 @@ class Database:
         self.writers = self.engine.execution_options(writes=True)
         self.commits = SharedCommits(self.writers.begin)
         try:
-            self.write(open_tables, str(self.where))
+            self.is_new = self.commits.write(open_tables, str(self.where))
             if self.is_sqlite:
                 with self.engine.connect() as connection:
                     raw: Any = connection.connection.dbapi_connection
                     _make_safe(raw, Path(str(self.url.database)))
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
             self.engine.dispose()
-            reason = getattr(error, "orig", error)
-            raise FeedbackError(f"{self.where} cannot be opened as a feedback store: {reason}") from error
+            cure = (
+                "Restore a copy of it, see that its folder can be written to, or name another."
+                if self.is_sqlite
+                else "Start its server, or name another."
+            )
+            raise FeedbackError(
+                f"{self.where} cannot be opened as a feedback store: {_reason(error)}. {cure}"
+            ) from error
         except FeedbackError:
             self.engine.dispose()
             raise
@@ -82,8 +88,12 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A transaction that sees one moment of the database."""
-        with self.readers.connect() as connection, connection.begin():
+        """A transaction that sees one moment of the database.
+
+        Raises:
+            Unavailable: the database is damaged or does not answer.
+        """
+        with self._available(), self.readers.connect() as connection, connection.begin():
             yield connection
 
     def write(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -92,9 +102,24 @@ class Database:
         Those of one process that wait for one another share a commit: see `SharedCommits`.
 
         Raises:
-            What `function` raises; nothing of it is then stored. DBAPIError: the commit failed, and nothing is stored either.
+            What `function` raises; nothing of it is then stored. Unavailable: the database is damaged, busy or does not
+            answer, and nothing is stored either.
         """
-        return self.commits.write(function, *args, **kwargs)
+        with self._available():
+            return self.commits.write(function, *args, **kwargs)
+
+    @contextlib.contextmanager
+    def _available(self) -> Iterator[None]:
+        """Says in a sentence what the database's driver says in SQL."""
+        try:
+            yield
+        except sa.exc.IntegrityError:  # the database is well: the mistake is ours
+            raise
+        except sa.exc.DBAPIError as error:
+            raise Unavailable(
+                f"{self.where} cannot be used: {_reason(error)}. If it is busy or away, try again; if it is damaged, restore "
+                "a copy of it."
+            ) from error
 
     def close(self) -> None:
         self.engine.dispose()
@@ -118,6 +143,11 @@ def checked_id(value: int, what: str) -> int:
     if not 0 < value < 2**31:
         raise NotFound(f"There is no {what} {value}.")
     return value
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what the database's driver said."""
+    return str(getattr(error, "orig", error)).strip().splitlines()[0].rstrip(".")
 
 
 def _parse(url: str | os.PathLike[str]) -> sa.URL:
@@ -153,7 +183,10 @@ def _prepare_file(path: Path) -> None:
         with path.open("rb") as file:
             header = file.read(16)
     except OSError as error:
-        raise FeedbackError(f"{path} cannot be opened for writing: {error.strerror}.") from error
+        raise FeedbackError(
+            f"{path} cannot be opened for writing: {error.strerror}. Reading needs that, too: "
+            "ask its owner for the right, or copy it to a folder of your own."
+        ) from error
     if header and header != b"SQLite format 3\0":
         raise FeedbackError(f"{path} is no SQLite database. Name another path; the file was not changed.")
 

@@ -18,6 +18,12 @@ class FeedbackError(ValueError):
     status: ClassVar[int] = 400
 
 
+class Unavailable(FeedbackError):
+    """The database is damaged, busy for too long, or does not answer."""
+
+    status = 503
+
+
 class NotFound(FeedbackError):
     """No such prompt, sample, item, rater or assignment; or it is another rater's."""
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -58,6 +58,7 @@ def read(
     kind: Kind = "auto",
     on_error: Literal["raise", "drop"] = "raise",
     score_field: str | None = None,
+    check: Callable[[Record], object] = lambda record: None,
 ) -> Loaded:
     """Read preferences.
 
@@ -67,6 +68,7 @@ def read(
             "auto", and a demonstration where demonstrations are asked for.
         on_error: "raise": a row that is no such record refuses the whole. "drop": it is left out and listed.
         score_field: the field of a rating's number; None: score, reward, rating or label.
+        check: raises a ValueError about a record that is not wanted, such as `importing.check`: a bad row then.
 
     Returns:
         The records in the order of the rows, and one sentence for each row left out: file and line, what, how to mend.
@@ -81,13 +83,27 @@ def read(
     records = []
     for index, row in enumerate(rows):
         try:
-            records.append(record_of(row, kind.removesuffix("s"), score_field))
-        except RecordError as error:
-            problems.append(f"{where(index)} {error}")
+            record = record_of(row, kind.removesuffix("s"), score_field)
+            check(record)
+            records.append(record)
+        except ValueError as error:
+            problems.append(placed(where(index), error))
     if problems and on_error == "raise":
-        more = f"\n... and {len(problems) - SHOWN} more." if len(problems) > SHOWN else ""
-        raise RecordError("\n".join(problems[:SHOWN]) + more)
+        raise RecordError(listed(problems))
     return Loaded(records, problems)
+
+
+def placed(place: str, error: Exception) -> str:
+    """A reason with its place before it, of which the reason says something, or which stands for itself."""
+    return f"{place} {error}" if str(error)[0].islower() else f"{place.rstrip(',')}: {error}"
+
+
+def listed(problems: Sequence[str]) -> str:
+    """One problem; or several, and how many."""
+    if len(problems) == 1:
+        return problems[0]
+    more = [f"... and {len(problems) - SHOWN} more."] if len(problems) > SHOWN else []
+    return "\n  ".join([f"{len(problems)} rows cannot be read:", *problems[:SHOWN], *more])
 
 
 def write(path: str | os.PathLike[str], records: Iterable[Record], format: Format = "trl") -> Export:

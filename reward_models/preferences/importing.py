@@ -48,6 +48,41 @@ class Imports(Part):
         """
         return self.database.write(_add_records, _whole(list(records)), rater, self.clock())
 
+    def add_gold_records(self, records: Iterable[Record], *, overlap: int = 2) -> list[int]:
+        """Ask for what these records are about; they are the right answers, on which raters' quality is measured.
+
+        Args:
+            records: comparisons, rankings or ratings. Who said them is not kept.
+            overlap: how many raters see each.
+
+        Returns:
+            Ids of the items.
+
+        Raises:
+            FeedbackError: a record that is no right answer, such as a demonstration or a skip; nothing is stored then.
+        """
+        requesting.check_overlap(overlap, None)
+        return self.database.write(_add_gold, _whole(list(records)), overlap, self.clock())
+
+
+def check(record: Record) -> None:
+    """Whether a rater could have given a record.
+
+    Raises:
+        FeedbackError: no, and why.
+    """
+    _as_said(record)
+
+
+def check_gold(record: Record) -> None:
+    """Whether a record can be a right answer.
+
+    Raises:
+        FeedbackError: no, and why.
+    """
+    said = _as_said(record)
+    requesting.check_gold(said.kind, said.answer)
+
 
 @dataclass(frozen=True, slots=True)
 class _Said:
@@ -91,8 +126,8 @@ def _whole(records: Sequence[Record]) -> list[Record]:
 
 
 def _add_records(connection: sa.Connection, records: Sequence[Record], unknown: str, now: float) -> int:
-    said = [_as_said(record, index) for index, record in enumerate(records)]
-    said_of, samples_of = _add_items(connection, said, now)
+    said = _all_said(records)
+    said_of, samples_of = _add_items(connection, said, 0, now)
     stored, there = _stored_samples(connection, said_of), _keys_there(connection, said_of)
     raters: dict[str, int] = {}
     used: set[tuple[int, int]] = set()  # (item, rater) of the records before this one
@@ -120,15 +155,39 @@ def _add_records(connection: sa.Connection, records: Sequence[Record], unknown: 
     return len(new)
 
 
+def _add_gold(connection: sa.Connection, records: Sequence[Record], overlap: int, now: float) -> list[int]:
+    said = _all_said(records)
+    found, samples_of = _add_items(connection, said, overlap, now)
+    stored = _stored_samples(connection, found)
+    for record, item, samples in zip(said, found, samples_of):
+        answer = _about_places(record.answer, _places(samples, stored.get(item, [])))
+        requesting.add_gold(connection, item, answer)
+    return found
+
+
 def _names(rater: str, unknown: str) -> Iterable[str]:
     """Who may cast a record's vote, one after the other."""
     return [rater] if rater else itertools.chain([unknown], (f"{unknown} {n}" for n in itertools.count(2)))
 
 
-def _as_said(record: Record, index: int) -> _Said:
+def _all_said(records: Sequence[Record]) -> list[_Said]:
     """
     Raises:
-        FeedbackError: no rater could have given this answer; with the record's index.
+        FeedbackError: no rater could have given one of the answers; with the record's index.
+    """
+    said = []
+    for index, record in enumerate(records):
+        try:
+            said.append(_as_said(record))
+        except FeedbackError as error:
+            raise FeedbackError(f"Record {index}, on the prompt {excerpt(record.prompt)}: {error}") from error
+    return said
+
+
+def _as_said(record: Record) -> _Said:
+    """
+    Raises:
+        FeedbackError: no rater could have given this answer.
     """
     responses: Sequence[tuple[str, Origin]] = []
     answer: dict[str, Any]
@@ -143,16 +202,17 @@ def _as_said(record: Record, index: int) -> _Said:
         )
     columns, kind = dict(record.columns), kind_of(record)
     samples = tuple(Sample(record.prompt, response, origin, columns) for response, origin in responses)
-    try:
-        requesting.check_json(columns, "The columns")
-        answer = answers.check(kind, answer, len(samples))
-    except FeedbackError as error:
-        raise FeedbackError(f"Record {index}, on the prompt {excerpt(record.prompt)}: {error}") from error
+    requesting.check_json(columns, "The columns")
+    for _, origin in responses:
+        requesting.check_json(origin.to_json(), "The origin")
+    if record.rater:
+        store_raters.check_name(record.rater)
+    answer = answers.check(kind, answer, len(samples))
     return _Said(kind, record.prompt, columns, samples, answer, record.rater, getattr(record, "reason", ""))
 
 
 def _add_items(
-    connection: sa.Connection, said: Sequence[_Said], now: float
+    connection: sa.Connection, said: Sequence[_Said], overlap: int, now: float
 ) -> tuple[list[int], list[list[int]]]:
     """The item and the samples of each record."""
     prompts = requesting.add_prompts(connection, [(record.prompt, record.columns) for record in said])
@@ -162,7 +222,7 @@ def _add_items(
     for kind in {record.kind for record in said}:
         of_kind = [i for i, record in enumerate(said) if record.kind == kind]
         new = [(prompts[i], _shuffled(sorted(samples[i]), prompts[i])) for i in of_kind]
-        for i, item in zip(of_kind, requesting.add_items(connection, kind, new, 0, now)):
+        for i, item in zip(of_kind, requesting.add_items(connection, kind, new, overlap, now)):
             found[i] = item
     return found, samples
 

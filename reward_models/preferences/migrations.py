@@ -14,8 +14,10 @@ STEPS: dict[int, tuple[str, ...]] = {
 """Version -> the statements that make it of the version before, in SQL that SQLite and PostgreSQL share."""
 
 
-def open_tables(connection: sa.Connection, where: str) -> None:
-    """Leave the tables at `VERSION`. To be called in a write transaction, so that of two openers one waits.
+def open_tables(connection: sa.Connection, where: str) -> bool:
+    """Leave the tables at `VERSION`, and tell whether it made them.
+
+    To be called in a write transaction, so that of two openers one waits.
 
     Args:
         connection: to the database.
@@ -28,11 +30,16 @@ def open_tables(connection: sa.Connection, where: str) -> None:
     if not found & set(metadata.tables) and (connection.dialect.name != "sqlite" or not found):
         metadata.create_all(connection)
         connection.execute(sa.insert(meta).values(key="version", value=str(VERSION)))
-        return
-    version = _version(connection, found)
-    if version is None:
+        return True
+    if "meta" not in found or not {"items", "votes"} <= found:
         raise FeedbackError(
             f"{where} holds tables ({', '.join(sorted(found)[:5])}) that are not a feedback store's. Name another database."
+        )
+    said = connection.scalar(sa.select(meta.c.value).where(meta.c.key == "version"))
+    version = int(said) if said is not None and said.isdecimal() else 0
+    if version < 1:
+        raise FeedbackError(
+            f"{where} is a damaged feedback store: the version of its tables is {said!r}. Restore a copy of it."
         )
     if version > VERSION:
         raise FeedbackError(
@@ -44,11 +51,4 @@ def open_tables(connection: sa.Connection, where: str) -> None:
             connection.exec_driver_sql(statement)
     if version < VERSION:
         connection.execute(sa.update(meta).where(meta.c.key == "version").values(value=str(VERSION)))
-
-
-def _version(connection: sa.Connection, found: set[str]) -> int | None:
-    """The version of the tables; None where they are not a feedback store's."""
-    if "meta" not in found or not {"items", "votes"} <= found:
-        return None
-    version = connection.scalar(sa.select(meta.c.value).where(meta.c.key == "version"))
-    return int(version) if version is not None and version.isdecimal() else None
+    return False

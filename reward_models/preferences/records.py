@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from reward_models.completion import excerpt
+
 Choice = Literal["left", "right", "tie", "both_bad", "skip"]
 CHOICES: tuple[str, ...] = get_args(Choice)
 
@@ -36,8 +38,20 @@ class Origin:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any] | None) -> Origin:
-        value = value or {}
-        return cls(value.get("model", ""), dict(value.get("sampling") or {}), value.get("seed"))
+        """
+        Raises:
+            RecordError: it is no mapping, or a field of it is of another type.
+        """
+        fields = value or {}
+        if isinstance(fields, Mapping):
+            model, sampling, seed = fields.get("model", ""), fields.get("sampling") or {}, fields.get("seed")
+            is_seed = seed is None or (isinstance(seed, int) and not isinstance(seed, bool))
+            if isinstance(model, str) and isinstance(sampling, Mapping) and is_seed:
+                return cls(model, dict(sampling), seed)
+        raise RecordError(
+            f"has the origin {excerpt(value)}. Give an object of model, a text; sampling, an object; and seed, a whole "
+            "number or null."
+        )
 
 
 @dataclass(frozen=True, slots=True)

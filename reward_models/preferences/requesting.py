@@ -135,17 +135,27 @@ def add_gold(connection: sa.Connection, item: int, answer: Mapping[str, Any]) ->
         raise NotFound(
             f"There is no item {item}. request_comparisons() and its like return the ids of items."
         )
-    if kind == "demonstration":
-        raise FeedbackError(f"Item {item} asks for a demonstration, which has no one right answer.")
     n_responses = connection.scalar(
         sa.select(sa.func.count()).select_from(item_samples).where(item_samples.c.item == item)
     )
+    check_gold(kind, answer)
     gold = answers.check(kind, answer, n_responses or 0)
-    if answers.is_skip(kind, gold):
+    connection.execute(sa.update(items).where(items.c.id == item).values(gold=gold))
+
+
+def check_gold(kind: str, answer: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        FeedbackError: an item of this kind has no right answer, or this one says nothing.
+    """
+    if kind == "demonstration":
+        raise FeedbackError(
+            "A demonstration has no one right answer. Choose a comparison, ranking or rating."
+        )
+    if answers.is_skip(kind, answer):
         raise FeedbackError(
             f"{excerpt(answer)} says nothing. A gold answer is one that a careful rater gives."
         )
-    connection.execute(sa.update(items).where(items.c.id == item).values(gold=gold))
 
 
 def load_items(connection: sa.Connection) -> list[Item]:
@@ -175,31 +185,29 @@ def check_overlap(overlap: Any, n: Any) -> None:
             raise FeedbackError(f"{name} is {excerpt(value)}. Give a whole number from 1.")
 
 
-def as_prompt(prompt: str | Mapping[str, Any], index: int) -> tuple[str, Mapping[str, Any]]:
+def as_prompt(prompt: str | Mapping[str, Any], what: str) -> tuple[str, Mapping[str, Any]]:
     """(text, columns) of a prompt given as a text, or as a dataset row whose field "prompt" is the text.
 
     Raises:
-        FeedbackError: neither, with the prompt's index.
+        FeedbackError: neither, about `what`.
     """
     row = {"prompt": prompt} if isinstance(prompt, str) else prompt
     text = row.get("prompt") if isinstance(row, Mapping) else None
     if not isinstance(text, str):
         raise FeedbackError(
-            f'Prompt {index} is {excerpt(prompt)}. Give a text, or a mapping whose "prompt" is a text.'
+            f'{what[0].upper()}{what[1:]} is {excerpt(prompt)}. Give a text, or a mapping whose "prompt" is a text.'
         )
     columns = {name: value for name, value in row.items() if name != "prompt"}
-    check_json(columns, f"The columns of prompt {index}")
+    check_json(columns, f"The columns of {what}")
     return text, columns
 
 
-def check_sample(sample: Sample, index: int) -> None:
+def check_sample(sample: Sample, what: str) -> None:
     if not isinstance(sample.prompt, str) or not isinstance(sample.response, str):
-        raise FeedbackError(
-            f"Sample {index} has the prompt {excerpt(sample.prompt)} and the response {excerpt(sample.response)}. "
-            "Give two texts."
-        )
-    check_json(dict(sample.columns), f"The columns of sample {index}")
-    check_json(sample.origin.to_json(), f"The origin of sample {index}")
+        texts = f"the prompt {excerpt(sample.prompt)} and the response {excerpt(sample.response)}"
+        raise FeedbackError(f"{what[0].upper()}{what[1:]} has {texts}. Give two texts.")
+    check_json(dict(sample.columns), f"The columns of {what}")
+    check_json(sample.origin.to_json(), f"The origin of {what}")
 
 
 def check_json(value: Any, what: str) -> None:

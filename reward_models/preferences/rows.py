@@ -62,9 +62,11 @@ def record_of(row: Any, kind: str = "auto", score_field: str | None = None) -> R
         RecordError: it holds none, or one of another kind.
     """
     if not isinstance(row, Mapping):
-        raise RecordError(f"is a {type(row).__name__}, not an object with fields.")
+        raise RecordError(
+            f"is {_what(row)}, not an object with fields. Give each row its own, such as prompt, chosen and rejected."
+        )
     fields = {name: value for name, value in row.items() if value is not None}
-    if fields.get("type") in KINDS and "columns" in fields:
+    if "columns" in fields and isinstance(fields.get("type"), str) and fields["type"] in KINDS:
         record = _full(fields)
     elif "completions" in fields and "ranks" in fields:
         record = _ranking(fields)
@@ -87,6 +89,8 @@ def _full(fields: Row) -> Record:
         )
     for name in {"prompt", "response", "rater", "reason", "group"} & set(fields):
         fields[name] = _text(fields[name], name)
+    for name in {"score", "weight", "margin"} & set(fields):
+        _number(fields[name], name)
     try:
         for name in {"columns", "origin", "origins"} & set(fields):
             value = fields[name]
@@ -152,7 +156,7 @@ def _answer(fields: Row, kind: str, score_field: str | None) -> Demonstration | 
     if kind == "rating" and scored is None:
         raise RecordError(
             f"has no number in {score_field or ', '.join(SCORE_FIELDS)}, only the fields {sorted(fields)}. "
-            "Name the rating's field with score_field."
+            "Name the rating's field (score_field, --score-field)."
         )
     prompt = fields.pop("prompt", "") if name == "text" else fields.pop("prompt")
     prompt, (response,), kept = _dialogue(prompt, [fields.pop(name)], name)
@@ -167,10 +171,10 @@ def _answer(fields: Row, kind: str, score_field: str | None) -> Demonstration | 
 def _score(fields: Row, score_field: str | None) -> tuple[str, float] | None:
     """The field that holds the rating's number, and the number."""
     for name in (score_field,) if score_field else SCORE_FIELDS:
-        value = fields.get(name)
-        numbers = value if isinstance(value, list) and score_field else [value]
+        value: Any = fields.get(name)
+        numbers: list[Any] = value if isinstance(value, list) and score_field else [value]
         if numbers and all(isinstance(number, int | float) for number in numbers):
-            return name, float(sum(numbers) / len(numbers))
+            return name, sum(_float(number, name) for number in numbers) / len(numbers)
     return None
 
 
@@ -205,8 +209,7 @@ def _texts(values: Any, name: str) -> tuple[str, ...]:
 
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
-        what = "nothing" if value is None else f"a {type(value).__name__}"
-        raise RecordError(f"has {what} in {name}. Give a text.")
+        raise RecordError(f"has {_what(value)} in {name}. Give a text.")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -217,7 +220,21 @@ def _text(value: Any, name: str) -> str:
 def _number(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RecordError(f"has {value!r} in {name}. Give a number.")
-    return float(value)
+    return _float(value, name)
+
+
+def _float(value: float, name: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise RecordError(f"has a number in {name} that is too large. Give one below 1e308.") from error
+
+
+def _what(value: Any) -> str:
+    """A value's type in plain words."""
+    words = {type(None): "nothing", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+    words |= {list: "a list", tuple: "a list", dict: "an object"}
+    return words.get(type(value), f"a {type(value).__name__}")
 
 
 # --- writing ---------------------------------------------------------------------------------------------------

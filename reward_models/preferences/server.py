@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 try:
+    import jinja2  # noqa: F401
+    import python_multipart  # noqa: F401
+    import uvicorn  # noqa: F401
     from fastapi import FastAPI, Request
 except ImportError as error:
     raise ImportError(
-        "The rating page needs FastAPI and Jinja2. Install them with: pip install 'text-envs[feedback]'"
+        f"The rating page needs {error.name}. Install all that it needs with: pip install 'text-envs[feedback]'"
     ) from error
 
 from fastapi.exceptions import RequestValidationError
@@ -20,12 +24,14 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from reward_models.preferences import api, organiser, pages
-from reward_models.preferences.entries import FeedbackError
+from reward_models.preferences.entries import FeedbackError, Unavailable
 from reward_models.preferences.records import RecordError
 from reward_models.preferences.rendering import error_page
 from reward_models.preferences.security import Guard, origin_of
 from reward_models.preferences.sessions import Settings
 from reward_models.preferences.store import FeedbackStore
+
+logger = logging.getLogger("reward_models")
 
 STATIC = Path(__file__).parent / "static"
 
@@ -64,6 +70,7 @@ def create_app(
     app.include_router(pages.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(FeedbackError, _refused)
+    app.add_exception_handler(Unavailable, _unavailable)
     app.add_exception_handler(RecordError, _no_record)
     app.add_exception_handler(HTTPException, _not_served)
     app.add_exception_handler(RequestValidationError, _not_understood)
@@ -73,6 +80,12 @@ def create_app(
 
 def _refused(request: Request, error: Any) -> Response:
     return _problem(request, error.status, str(error))
+
+
+def _unavailable(request: Request, error: Any) -> Response:
+    """Which database and why is for the log, not for raters; their pages try again."""
+    logger.error("%s", error)
+    return _problem(request, error.status, "The database does not answer. Try again.")
 
 
 def _no_record(request: Request, error: Any) -> Response:

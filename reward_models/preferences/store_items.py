@@ -22,20 +22,20 @@ class Items(Part):
             prompts: texts, or dataset rows whose "prompt" is the text and whose other fields are its columns. Rows with the
                 same text and other columns are different prompts; a text alone is the first one of that text.
         """
-        rows = [requesting.as_prompt(prompt, index) for index, prompt in enumerate(prompts)]
+        rows = [requesting.as_prompt(prompt, f"prompt {index}") for index, prompt in enumerate(prompts)]
         return self.database.write(requesting.add_prompts, rows)
 
     def add_samples(self, samples: Iterable[Sample]) -> list[int]:
         """Store samples, with their prompts, and return their ids. Same prompt, response and origin: same id."""
         rows = list(samples)
         for index, sample in enumerate(rows):
-            requesting.check_sample(sample, index)
+            requesting.check_sample(sample, f"sample {index}")
         return self.database.write(requesting.add_samples, rows)
 
     def request_comparisons(
         self,
         *,
-        overlap: int = 1,
+        overlap: int = 2,
         pairing: str = "random",
         n: int | None = None,
         prompts: Collection[int] | None = None,
@@ -50,7 +50,7 @@ class Items(Part):
         can be made again.
 
         Args:
-            overlap: how many raters see each pair.
+            overlap: how many raters see each pair; two, so that their agreement can be known.
             pairing: "random" (each sample in one pair; with `n`, n pairs spread over the prompts), "all", or "uncertain": the
                 pairs about which `uncertainty` is largest, and a random share besides.
             n: how many pairs; None for as many as the pairing gives.

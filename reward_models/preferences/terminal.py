@@ -82,6 +82,8 @@ class TerminalRater:
                 if votes and self._takes_back():
                     votes -= desk.undo(rater.id, key=str(uuid.uuid4())) is not None
                     continue
+                if not votes:
+                    self._say(f"Nothing is left to do for {plain(self.name)}.")
                 break
             self._show(assignment, votes, desk, wanted)
             try:

@@ -84,13 +84,13 @@ def test_samples_are_imported_and_compared(rlhf, tmp_path):
     ]
     path = rows(tmp_path / "samples.jsonl", *samples)
     status, out, _ = rlhf("import", path, "--request", "comparisons")
-    assert status == 0 and "3 samples" in out and "Asked for 1 comparisons, each of 1 rater." in out
+    assert status == 0 and "3 samples" in out and "Asked for 1 comparison, each of 2 raters." in out
     with FeedbackStore("feedback.db") as store:
         SimulatedRater(longer).rate(store)
         (record,) = store.comparisons()
         assert record.columns == {"topic": "x"} and record.origins[0].model == "ab"
     status, out, _ = rlhf("import", path, "--request", "rankings", "--k", "3")
-    assert "Asked for 1 rankings" in out
+    assert "Asked for 1 ranking, each of 1 rater." in out
 
 
 def test_answers_without_an_origin_are_samples_where_that_is_said(rlhf, tmp_path):
@@ -127,11 +127,11 @@ def test_bad_rows_refuse_the_file_or_are_left_out(rlhf, tmp_path):
     assert (status, out) == (2, "") and f"{path}, line 2, " in err
     assert not (tmp_path / "feedback.db").exists()
     status, out, err = rlhf("import", path, "--on-error", "drop")
-    assert status == 0 and "1 comparison, 1 new vote, 1 rows left out" in out
+    assert status == 0 and "1 comparison, 1 new vote, 1 row left out" in out
     assert f"left out: {path}, line 2, " in err
     prompts = rows(tmp_path / "prompts.jsonl", {"prompt": "p"}, {"prompt": 3})
     assert rlhf("import", prompts)[0] == 2
-    assert "1 prompt, 1 rows left out" in rlhf("import", prompts, "--on-error", "drop")[1]
+    assert "1 prompt, 1 row left out" in rlhf("import", prompts, "--on-error", "drop")[1]
 
 
 def test_a_real_file_goes_in_and_comes_out(rlhf, tmp_path, data):
@@ -149,6 +149,96 @@ def test_a_real_file_goes_in_and_comes_out(rlhf, tmp_path, data):
     assert sorted(map(key, exported)) == sorted(key(row) for row in rows if not row["tie"])
 
 
+@pytest.mark.parametrize(
+    "row, problem",
+    [
+        ({"prompt": "p", "response": "  "}, "is no answer to a demonstration"),
+        ({"prompt": "p", "response": "a", "rater": "x" * 101}, "Give a name of 1 to 100 characters"),
+        ({"prompt": "p", "response": "a", "score": 1, "x": float("nan")}, "null instead of NaN"),
+        (
+            {"prompt": "p", "response": "a", "origin": {"sampling": {"t": float("nan")}}},
+            "null instead of NaN",
+        ),
+        (
+            {"prompt": "p", "response": "a", "origin": {"sampling": "abc"}},
+            "has the origin {'sampling': 'abc'}",
+        ),
+        ({"prompt": "p", "response": "a", "origin": {"model": 5, "seed": "x"}}, "has the origin"),
+        ({"prompt": "p", "completions": ["a", "b"], "ranks": [1, 1_000_001]}, "is no answer to a ranking"),
+        ({"prompt": "p", "response": "a", "score": 10**400}, "has a number in score that is too large"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "weight": 10**400}, "number in weight that is too"),
+        ({"type": ["comparison"], "prompt": "p", "columns": {}}, "which are no record"),
+        ({"prompt": "p", "x": float("nan")}, "The columns of the row cannot be kept"),
+        ([1, 2], "is a list, not an object with fields. Give each row its own"),
+    ],
+)
+def test_what_the_store_would_refuse_is_told_with_its_line_before_anything_is_stored(
+    rlhf, tmp_path, row, problem
+):
+    good = rows(tmp_path / "good.jsonl", {"prompt": "p", "response": "a"})
+    bad = rows(tmp_path / "bad.jsonl", row)
+    status, out, err = rlhf("import", good, bad)
+    assert (status, out) == (2, "") and f"{bad}, line 1" in err and problem in err
+    assert not (tmp_path / "feedback.db").exists()
+
+
+def test_a_blank_answer_among_others_can_be_left_out(rlhf, tmp_path):
+    path = rows(tmp_path / "demos.jsonl", {"prompt": "p", "response": " "}, {"prompt": "q", "response": "ok"})
+    status, out, err = rlhf("import", path, "--on-error", "drop")
+    assert status == 0 and "1 demonstration, 1 new vote, 1 row left out" in out
+    assert f"left out: {path}, line 1: " in err
+
+
+@pytest.mark.parametrize("name, text", [("empty.jsonl", ""), ("blank.jsonl", "\n\n"), ("empty.txt", "")])
+def test_a_file_without_rows_is_a_mistake(rlhf, tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    status, _, err = rlhf("import", name, "--request", "comparisons")
+    assert status == 2 and f"{name} holds no rows. Name another file." in err
+
+
+def test_a_request_is_about_the_imported_files_alone(rlhf, tmp_path):
+    old = [{"prompt": "p", "response": text} for text in "ab"]
+    rlhf("import", rows(tmp_path / "old.jsonl", *old), "--kind", "samples", "--request", "comparisons")
+    status, _, err = rlhf(
+        "import",
+        rows(tmp_path / "new.jsonl", {"prompt": "new"}),
+        "--request",
+        "comparisons",
+        "--overlap",
+        "5",
+    )
+    assert status == 2 and "the files hold no samples to compare" in err
+    with FeedbackStore("feedback.db") as store:
+        assert [(item.kind, item.overlap) for item in store.items()] == [("comparison", 2)]
+
+
+def test_every_two_answers_are_compared_where_that_is_asked_for(rlhf, tmp_path):
+    path = rows(tmp_path / "s.jsonl", *[{"prompt": "p", "response": text} for text in "abc"])
+    out = rlhf("import", path, "--kind", "samples", "--request", "comparisons", "--pairing", "all")[1]
+    assert "Asked for 3 comparisons, each of 2 raters." in out
+
+
+def test_right_answers_are_asked_for_and_raters_measured_on_them(rlhf, tmp_path):
+    path = rows(
+        tmp_path / "gold.jsonl", *[{"prompt": p, "chosen": "good", "rejected": "bad one"} for p in "pq"]
+    )
+    status, out, _ = rlhf("import", path, "--kind", "gold")
+    assert status == 0 and out == f"{path}: 2 gold comparisons\n"
+    with FeedbackStore("feedback.db") as store:
+        assert [item.overlap for item in store.items()] == [2, 2] and store.votes() == []
+        SimulatedRater(longer, temperature=0, name="by length").rate(store)
+        (rater,) = store.progress().by_rater
+        assert (rater["gold"], rater["gold_accuracy"]) == (2, 0.0)
+    demos = rows(tmp_path / "demos.jsonl", {"prompt": "p", "response": "a"})
+    assert "a comparison is asked for" in rlhf("import", demos, "--kind", "gold")[2]
+
+
+def test_answers_read_as_prompts_are_told(rlhf, tmp_path):
+    path = rows(tmp_path / "pairs.jsonl", {"prompt": "p", "chosen": "a", "rejected": "b"})
+    status, _, err = rlhf("import", path, "--kind", "prompts")
+    assert status == 0 and "chosen, rejected became columns of the prompts" in err
+
+
 # --- export ----------------------------------------------------------------------------------------------------
 
 
@@ -163,6 +253,17 @@ def test_an_export_prints_rows_and_the_files_sha256(rlhf, tmp_path):
         "3 rows in all.jsonl"
         in rlhf("export", "--out", "all.jsonl", "--kind", "records", "--format", "full")[1]
     )
+
+
+def test_an_export_replaces_nothing_unasked_and_says_that_it_is_empty(rlhf, tmp_path):
+    rlhf("import", write(tmp_path / "pairs.jsonl", PAIRS, "full").path)
+    (tmp_path / "out.jsonl").write_text("precious\n")
+    status, _, err = rlhf("export", "--out", "out.jsonl")
+    assert status == 2 and "out.jsonl is there already. Name another file, or say --overwrite." in err
+    assert (tmp_path / "out.jsonl").read_text() == "precious\n"
+    status, out, err = rlhf("export", "--out", "out.jsonl", "--overwrite", "--kind", "rankings")
+    assert status == 0 and out.startswith("0 rows in out.jsonl")
+    assert "There are no rankings to export yet: the file is empty." in err
 
 
 # --- stats -----------------------------------------------------------------------------------------------------
@@ -200,6 +301,9 @@ def test_rate_takes_lines_from_the_terminal(rlhf, tmp_path):
     with FeedbackStore("feedback.db") as store:
         assert store.demonstrations() == [Demonstration("one", "first\nanswer", "ann")]
     assert "1 vote cast" in rlhf("rate", "--n", "1", typed="second\n.\n")[1]
+    out = rlhf("rate", "--rater", "anne")[1]
+    assert "New rater: anne" in out and "Nothing is left to do for anne." in out
+    assert "New rater" not in rlhf("rate", "--rater", "ann")[1]
 
 
 # --- mistakes --------------------------------------------------------------------------------------------------
@@ -216,7 +320,7 @@ def test_rate_takes_lines_from_the_terminal(rlhf, tmp_path):
         (["import", "nothing.jsonl"], "nothing.jsonl does not exist"),
         (["import", "x.csv"], "has none of the suffixes"),
         (["import", "prompts.txt", "--kind", "comparisons"], "holds lines of text, which are prompts"),
-        (["import", "prompts.txt", "--request", "comparisons"], "No prompt has two different answers"),
+        (["import", "prompts.txt", "--request", "comparisons"], "the files hold no samples to compare. Name"),
         (["import", "prompts.txt", "--overlap", "0"], "--overlap: "),
         (["import", "prompts.txt", "--db", "mysql://x/y"], "cannot be kept in mysql"),
     ],
@@ -234,7 +338,7 @@ def test_an_export_that_has_no_such_form_is_a_mistake(rlhf, tmp_path):
     for arguments, message in (
         (["--format", "ranked"], "stands alone"),
         (["--out", "out.csv"], "neither .jsonl nor .jsonl.gz"),
-        (["--out", "no/folder/out.jsonl"], "No such file"),
+        (["--out", "no/folder/out.jsonl"], "there is no folder"),
     ):
         status, _, err = rlhf(
             "export", *(["--out", "x.jsonl"] if "--out" not in arguments else []), *arguments

@@ -60,7 +60,7 @@ def test_it_serves_this_machine_until_ctrl_c(start, tmp_path):
     assert f"{url}/organiser" in said and str(tmp_path / "feedback.db") in said
     with FeedbackStore(tmp_path / "feedback.db") as store:
         store.add_samples([Sample("p", "a"), Sample("p", "b")])
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         with HTTPClient(url, "Ann") as ann:
             ann.vote(ann.assign().id, {"choice": "left"}, key="k")
         assert len(store.comparisons()) == 1
@@ -69,6 +69,23 @@ def test_it_serves_this_machine_until_ctrl_c(start, tmp_path):
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     assert "every answer is in the database" in process.stderr.read()
+
+
+def test_it_says_that_a_database_is_new_and_that_sigterm_ended_it(start, tmp_path):
+    process, said = start()
+    assert f"New database:     {tmp_path / 'feedback.db'}" in said
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143
+    assert "every answer is in the database" in process.stderr.read()
+    _, said = start()
+    assert f"Database:         {tmp_path / 'feedback.db'}" in said and "New" not in said
+
+
+@pytest.mark.parametrize("package", ["starlette", "fastapi", "jinja2", "python_multipart", "uvicorn"])
+def test_a_package_that_is_missing_is_named_with_its_cure(package):
+    hide = f"import sys; sys.modules[{package!r}] = None; import agents.feedback_serve"
+    said = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True).stderr
+    assert "pip install 'text-envs[feedback]'" in said.splitlines()[-1] and package in said.splitlines()[-1]
 
 
 def test_in_public_it_prints_the_organisers_link(start, tmp_path):

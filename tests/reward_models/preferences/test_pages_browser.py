@@ -53,7 +53,7 @@ def choices(store):
 
 
 def test_keys_vote_and_undo(store, page, url):
-    fill(store, 6).request_comparisons()
+    fill(store, 6).request_comparisons(overlap=1)
     page.goto(url)
     question(page, "Which answer is better?")
     for key, votes in [("1", 1), ("2", 2), ("0", 3), ("b", 4), ("s", 5), ("u", 4), ("B", 5)]:
@@ -66,7 +66,7 @@ def test_keys_vote_and_undo(store, page, url):
 
 
 def test_buttons_vote_with_a_reason(store, page, url):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     page.goto(url)
     question(page, "Which answer is better?")
     shown = page.locator(".answer .text").all_inner_texts()
@@ -80,7 +80,7 @@ def test_buttons_vote_with_a_reason(store, page, url):
 
 
 def test_single_keys_can_be_switched_off(store, page, url):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     page.goto(url)
     page.get_by_role("button", name="Ann").click()
     page.get_by_label("Answer by single keys").uncheck()
@@ -95,7 +95,7 @@ def test_single_keys_can_be_switched_off(store, page, url):
 
 
 def test_everything_can_be_reached_by_tab_and_read_out(store, page, url):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     page.goto(url)
     question(page, "Which answer is better?")
     expect(page.get_by_role("heading", level=1)).to_be_focused()
@@ -256,7 +256,7 @@ def test_ratings_by_key(store, page, url):
 
 
 def test_a_click_while_offline_is_kept_and_sent(store, chromium, url):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     context = chromium.new_context()
     page = context.new_page()
     page.goto(url)
@@ -272,7 +272,7 @@ def test_a_click_while_offline_is_kept_and_sent(store, chromium, url):
 
 
 def test_a_tab_that_closes_with_an_unsent_answer_sends_it_when_it_opens_again(store, chromium, url):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     context = chromium.new_context()
     page = context.new_page()
     page.route("**/api/vote", lambda route: route.abort())
@@ -289,7 +289,7 @@ def test_a_tab_that_closes_with_an_unsent_answer_sends_it_when_it_opens_again(st
 
 
 def test_an_answer_whose_receipt_is_lost_counts_once(store, chromium, url):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     context = chromium.new_context()
     page = context.new_page()
     seen = []
@@ -312,7 +312,7 @@ def test_an_answer_whose_receipt_is_lost_counts_once(store, chromium, url):
 
 
 def test_an_item_that_went_to_others_is_said_so(store, chromium, url):
-    store.request_comparisons(n=1)
+    store.request_comparisons(overlap=1, n=1)
     context = chromium.new_context()
     page = context.new_page()
     page.goto(url)
@@ -347,7 +347,7 @@ def visit_all(store, page, url):
         page.goto(url + path)
         yield path
     requests = {
-        "comparison": store.request_comparisons,
+        "comparison": lambda: store.request_comparisons(overlap=1),
         "ranking": lambda: store.request_rankings(k=3),
         "rating": lambda: store.request_ratings(n=1),
         "demonstration": store.request_demonstrations,
@@ -402,7 +402,7 @@ def test_no_buttons_words_are_broken(store, chromium, url, width):
 
 
 def test_a_personal_link_from_another_site_opens_the_page(store, chromium):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     token = store.add_rater("Kim").token
     with served(store, public_url="http://rate.example.org") as url:
         context = chromium.new_context()
@@ -444,7 +444,7 @@ def test_names_can_be_changed_on_ones_own_machine(store, chromium):
 
 
 def test_the_organiser_writes_guidelines_that_raters_read(store, page, url):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     page.goto(f"{url}/organiser")
     page.get_by_role("textbox", name="Guidelines for raters").fill("Be kind.\n\n\u202eBe brief.")
     page.get_by_role("button", name="Save").click()
@@ -465,7 +465,7 @@ def test_the_organiser_writes_guidelines_that_raters_read(store, page, url):
 
 
 def test_the_organiser_downloads(store, page, url):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     given = store.assign(store.rater("Ann").id)
     store.vote(given.id, {"choice": "left"}, key="k")
     page.goto(f"{url}/organiser")

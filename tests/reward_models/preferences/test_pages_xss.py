@@ -64,7 +64,7 @@ def test_none_runs_for_raters(store, chromium):
     columns = {"reference": PAYLOADS[10], PAYLOADS[0]: PAYLOADS[1]}
     for i, payload in enumerate(PAYLOADS):
         store.add_samples(Sample(payload, answer, columns=columns) for answer in (payload, PAYLOADS[i - 1]))
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     store.request_ratings(n=len(PAYLOADS))
     store.request_demonstrations()
     tens = [PAYLOADS[i : i + 10] for i in range(0, 100, 10)]
@@ -89,7 +89,7 @@ def test_none_runs_for_raters(store, chromium):
 def test_none_runs_for_the_organiser_nor_in_links_nor_in_errors(store, chromium):
     store.guidelines = "\n".join(PAYLOADS)
     store.add_samples(Sample(payload, answer) for payload in PAYLOADS for answer in "ab")
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     for payload in PAYLOADS:
         given = store.assign(store.rater(payload[:100]).id)
         store.vote(given.id, {"choice": "left"}, key=payload, reason=payload)

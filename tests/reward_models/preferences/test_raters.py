@@ -125,7 +125,7 @@ def test_arguments_have_ranges(wrong):
 def store(tmp_path):
     with FeedbackStore(tmp_path / "feedback.db") as store:
         store.add_samples(Sample(f"p{i}", str(j)) for i in range(8) for j in range(3))
-        store.request_comparisons(n=16)
+        store.request_comparisons(overlap=1, n=16)
         store.request_rankings(k=3)
         store.request_ratings(n=4)
         store.request_demonstrations()
@@ -158,7 +158,7 @@ def test_a_run_that_stops_and_goes_on_says_what_one_run_says(tmp_path):
     def collect(name, *portions):
         with FeedbackStore(tmp_path / name) as store:
             store.add_samples(Sample(f"p{i}", str(j)) for i in range(20) for j in range(2))
-            store.request_comparisons()
+            store.request_comparisons(overlap=1)
             counts = [SimulatedRater(judge, flip=0.2).rate(store, n) for n in portions]
             return counts, said(store)
 
@@ -179,7 +179,7 @@ def test_a_run_that_is_killed_around_a_vote_goes_on_as_if_nothing_had_been(tmp_p
     def filled(name):
         store = FeedbackStore(tmp_path / name)
         store.add_samples(Sample(f"p{i}", str(j)) for i in range(10) for j in range(2))
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         return store
 
     class Desk:
@@ -236,7 +236,7 @@ def test_it_rates_over_http_as_it_rates_on_the_store(tmp_path):
     def filled(name):
         store = FeedbackStore(tmp_path / name)
         store.add_samples(Sample(f"p{i}", str(j)) for i in range(10) for j in range(3))
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         store.request_rankings(k=3)
         return store
 

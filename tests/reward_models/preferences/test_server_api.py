@@ -26,7 +26,7 @@ def post(client, path, **body):
 
 
 def test_a_vote_is_about_the_answers_as_shown(store, ann):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     given = post(ann, "assign").json()
     assert given["kind"] == "comparison" and set(given["responses"]) < set(ANSWERS)
     vote = post(
@@ -38,7 +38,7 @@ def test_a_vote_is_about_the_answers_as_shown(store, ann):
 
 
 def test_the_same_key_counts_once(store, ann):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     given = post(ann, "assign").json()
     body = {"assignment": given["id"], "answer": {"choice": "tie"}, "key": "k"}
     first, again = post(ann, "vote", **body), post(ann, "vote", **body)
@@ -49,7 +49,7 @@ def test_the_same_key_counts_once(store, ann):
 
 
 def test_the_open_assignment_is_given_again_until_it_is_released(store, ann):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     first = post(ann, "assign").json()
     assert post(ann, "assign").json()["id"] == first["id"]
     assert post(ann, "release", assignment=first["id"]).status_code == 200
@@ -57,7 +57,7 @@ def test_the_open_assignment_is_given_again_until_it_is_released(store, ann):
 
 
 def test_undo_gives_the_item_back(store, ann):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     given = post(ann, "assign").json()
     post(ann, "vote", assignment=given["id"], answer={"choice": "left"}, key="k")
     assert post(ann, "undo", key="u").json()["id"] == given["id"]
@@ -89,7 +89,7 @@ def test_every_kind_is_answered(store, ann, request_items, answer):
 
 
 def test_only_the_kinds_that_are_wanted(store, ann):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     store.request_demonstrations()
     assert post(ann, "assign", kinds=["demonstration"]).json()["kind"] == "demonstration"
     assert post(ann, "assign", kinds=["rating"]).json() is None
@@ -97,7 +97,7 @@ def test_only_the_kinds_that_are_wanted(store, ann):
 
 
 def test_nothing_before_the_vote_tells_where_an_answer_comes_from(store, ann):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     store.request_rankings(k=3)
     store.request_ratings()
     store.request_demonstrations()
@@ -117,7 +117,7 @@ def test_nothing_before_the_vote_tells_where_an_answer_comes_from(store, ann):
 
 
 def test_raters_see_the_columns_that_the_organiser_names(store):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     ann = browser(store, "Ann", columns=["source", "missing"])
     assert post(ann, "assign").json()["columns"] == {"source": "secret-source"}
     assert "secret-source" in ann.post("/task", json={}).text
@@ -139,7 +139,7 @@ def test_progress_is_the_collections_and_the_raters_own(store, ann):
 
 
 def test_another_raters_assignment_is_not_there(store, ann):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     given = post(ann, "assign").json()
     bob = browser(store, "Bob")
     for path, body in [
@@ -162,7 +162,7 @@ def test_another_raters_assignment_is_not_there(store, ann):
     ],
 )
 def test_a_bad_vote_is_refused_without_an_echo(store, ann, body, status):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     given = post(ann, "assign").json()
     content = json.dumps(body | {"assignment": given["id"]})
     answer = ann.post("/api/vote", content=content, headers={"Content-Type": "application/json"})
@@ -173,7 +173,7 @@ def test_a_bad_vote_is_refused_without_an_echo(store, ann, body, status):
 
 def test_texts_that_utf8_cannot_say_get_through(store, ann):
     store.add_samples([Sample("half \ud83d", "a\0"), Sample("half \ud83d", "b\udc00")])
-    store.request_comparisons(prompts=store.add_prompts(["half \ud83d"]))
+    store.request_comparisons(overlap=1, prompts=store.add_prompts(["half \ud83d"]))
     given = post(ann, "assign")
     assert given.json()["prompt"] == "half \ud83d"
     page = ann.post("/task", json={})

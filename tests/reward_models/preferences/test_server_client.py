@@ -24,7 +24,7 @@ def length(completions):
 
 
 def test_it_does_what_the_store_does(store):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     store.request_demonstrations()
     with served(store) as url, HTTPClient(url, "Zoë / 1") as client:
         zoe = client.rater()
@@ -45,7 +45,7 @@ def test_it_does_what_the_store_does(store):
 
 
 def test_refusals_are_the_stores_errors(store):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     with served(store) as url, HTTPClient(url, "Ann") as client:
         given = client.assign()
         with pytest.raises(NotFound, match="no assignment 999"):
@@ -68,13 +68,13 @@ def test_in_public_it_needs_a_token(store):
 
 
 def test_a_simulated_rater_works_over_it_as_on_the_store(store, quick_path):
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     store.request_rankings(k=3)
     rater = SimulatedRater(length, temperature=5.0, flip=0.15, seed=3, name="judge")
     with served(store) as url, HTTPClient(url, "judge") as client:
         assert rater.rate(client) == 6
     with FeedbackStore(quick_path / "other.db") as other:
-        fill(other).request_comparisons()
+        fill(other).request_comparisons(overlap=1)
         other.request_rankings(k=3)
         assert rater.rate(other) == 6
         assert [vote.answer for vote in other.votes()] == [vote.answer for vote in store.votes()]
@@ -82,7 +82,7 @@ def test_a_simulated_rater_works_over_it_as_on_the_store(store, quick_path):
 
 def test_a_vote_outlives_the_server_that_took_it(store):
     """The first server stores the vote and dies before it answers; the client sends it again to the second."""
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     with served(store) as url, HTTPClient(url, "Ann") as client:
         given = client.assign()
     port = int(url.rpartition(":")[2])

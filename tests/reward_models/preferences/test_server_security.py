@@ -27,7 +27,7 @@ PAGES = [
 @pytest.fixture
 def store(quick_path):
     with FeedbackStore(quick_path / "feedback.db") as store:
-        fill(store).request_comparisons()
+        fill(store).request_comparisons(overlap=1)
         yield store
 
 

@@ -46,7 +46,7 @@ class TestWhatIsAsked:
 
     def test_a_repeated_request_gives_the_same_items_and_a_larger_overlap(self, store, pairs):
         store.add_samples(pairs(3))
-        first = store.request_comparisons(seed=5)
+        first = store.request_comparisons(overlap=1, seed=5)
         assert sorted(first) == [1, 2, 3]
         assert store.request_comparisons(seed=5, overlap=2) == first
         assert [item.overlap for item in store.items()] == [2, 2, 2]
@@ -55,7 +55,7 @@ class TestWhatIsAsked:
 
     def test_items_show_responses_in_stored_order(self, store):
         store.add_samples([Sample("p", "one", columns={"n": 1}), Sample("p", "two", columns={"n": 1})])
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         (item,) = store.items()
         assert (item.kind, item.prompt, item.responses, item.columns) == (
             "comparison",
@@ -67,7 +67,7 @@ class TestWhatIsAsked:
     def test_only_the_named_prompts_and_samples_are_used(self, store, pairs):
         samples = store.add_samples(pairs(3))
         store.request_ratings(samples=samples[:1])
-        store.request_comparisons(prompts=[2])
+        store.request_comparisons(overlap=1, prompts=[2])
         store.request_demonstrations(prompts=[3])
         asked = [(item.kind, item.responses, item.prompt) for item in store.items()]
         assert asked == [
@@ -83,10 +83,10 @@ class TestWhatIsAsked:
             (lambda s: s.add_prompts([{"text": "a"}]), '"prompt"'),
             (lambda s: s.add_prompts([{"prompt": "a", "x": float("nan")}]), "null instead of NaN"),
             (lambda s: s.add_samples([Sample("p", None)]), "Sample 0"),
-            (lambda s: s.request_comparisons(), "no prompt has two different answers"),
+            (lambda s: s.request_comparisons(overlap=1), "no prompt has two different answers"),
             (lambda s: s.request_rankings(k=1), "2 to 100"),
             (lambda s: s.request_comparisons(overlap=0), "overlap is 0"),
-            (lambda s: s.request_comparisons(n=True), "n is True"),
+            (lambda s: s.request_comparisons(overlap=1, n=True), "n is True"),
             (lambda s: s.request_ratings(samples=[9]), "no samples with the ids"),
             (lambda s: s.request_demonstrations(prompts=[9]), "no prompts with the ids"),
             (lambda s: s.add_gold(9, LEFT), "no item 9"),
@@ -138,7 +138,7 @@ class TestAssigning:
 
     def test_an_open_assignment_is_given_again_and_its_lease_renewed(self, store, pairs, clock):
         store.add_samples(pairs(2))
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         ann = store.rater("Ann").id
         first = store.assign(ann, lease=60)
         assert first.expires == clock.now + 60
@@ -148,7 +148,7 @@ class TestAssigning:
 
     def test_an_expired_lease_is_given_to_another(self, store, pairs, clock):
         store.add_samples(pairs(1))
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         ann, bob = store.rater("Ann").id, store.rater("Bob").id
         late = store.assign(ann, lease=60)
         assert store.assign(bob) is None
@@ -172,7 +172,7 @@ class TestAssigning:
 
     def test_leases_of_others_that_ran_out_make_room_for_what_one_left(self, store, pairs, clock):
         store.add_samples(pairs(1))
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         ann, bob = store.rater("Ann").id, store.rater("Bob").id
         left = store.assign(ann, lease=60)
         clock.now += 60
@@ -182,7 +182,7 @@ class TestAssigning:
 
     def test_leases_of_others_that_ran_out_make_room_for_a_late_vote(self, store, pairs, clock):
         store.add_samples(pairs(1))
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         ann, bob = store.rater("Ann").id, store.rater("Bob").id
         left = store.assign(ann, lease=60)
         clock.now += 60
@@ -215,7 +215,7 @@ class TestAssigning:
 
     def test_only_the_kinds_that_were_asked_for(self, store, pairs):
         store.add_samples(pairs(1))
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         store.request_demonstrations()
         ann = store.rater("Ann").id
         assert store.assign(ann, kinds=["demonstration"]).kind == "demonstration"
@@ -233,7 +233,7 @@ class TestAssigning:
     @pytest.mark.parametrize("rater", [77, 0, -1, 2**31, 10**30])
     def test_an_unknown_rater_gets_nothing(self, store, pairs, rater):
         store.add_samples(pairs(1))
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         with pytest.raises(NotFound, match=f"no rater {rater}"):
             store.assign(rater)
 
@@ -336,7 +336,7 @@ class TestVoting:
 class TestUndo:
     def test_it_supersedes_the_last_vote_and_gives_the_item_back(self, store, pairs):
         store.add_samples(pairs(2))
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         ann = store.rater("Ann").id
         first = store.assign(ann)
         vote = store.vote(first.id, LEFT, key="1")
@@ -358,7 +358,7 @@ class TestUndo:
 
     def test_its_key_counts_once(self, store, pairs):
         store.add_samples(pairs(2))
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         ann = store.rater("Ann").id
         for key in ("1", "2"):
             store.vote(store.assign(ann).id, LEFT, key=key)
@@ -372,7 +372,7 @@ class TestUndo:
 
     def test_one_after_the_other_back_to_the_start(self, store, pairs):
         store.add_samples(pairs(3))
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         ann = store.rater("Ann").id
         given = []
         for key in ("1", "2", "3"):
@@ -386,7 +386,7 @@ class TestUndo:
 
     def test_it_keeps_the_place(self, store, pairs):
         store.add_samples(pairs(1))
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         ann = store.rater("Ann").id
         store.vote(store.assign(ann).id, LEFT, key="1")
         store.undo(ann, key="u")
@@ -407,7 +407,7 @@ class TestWhatCameOfIt:
     def test_records_are_in_stored_order_and_carry_origins(self, store):
         origins = [Origin(f"model {i}", {"temperature": 1.0}, i) for i in range(3)]
         store.add_samples([Sample("p", f"{i}", origins[i], {"label": "x"}) for i in range(3)])
-        store.request_comparisons(n=1, samples=[1, 2])
+        store.request_comparisons(overlap=1, n=1, samples=[1, 2])
         store.request_rankings(k=3)
         store.request_ratings(samples=[3])
         store.request_demonstrations()
@@ -436,7 +436,7 @@ class TestWhatCameOfIt:
 
     def test_a_vote_knows_what_it_says_in_stored_order(self, store, pairs):
         store.add_samples(pairs(8))
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         ann = store.rater("Ann").id
         for key in range(8):
             task = store.assign(ann)
@@ -461,7 +461,7 @@ class TestWhatCameOfIt:
 
     def test_the_longest_and_strangest_key_and_name(self, store, pairs):
         store.add_samples(pairs(1))
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         ann = store.rater("\U0001f600" * 99 + "\0")
         key = "\U0001f600" * 199 + "\ud800"
         vote = store.vote(store.assign(ann.id).id, LEFT, key=key)
@@ -509,7 +509,7 @@ class TestWhatCameOfIt:
 
     def test_a_skip_is_no_mistake(self, store, pairs):
         store.add_samples(pairs(1))
-        store.add_gold(*store.request_comparisons(), LEFT)
+        store.add_gold(*store.request_comparisons(overlap=1), LEFT)
         store.vote(store.assign(store.rater("Ann").id).id, {"choice": "skip"}, key="k")
         assert store.progress().by_rater[0]["gold_accuracy"] is None
         with pytest.raises(FeedbackError, match="says nothing"):
@@ -517,7 +517,7 @@ class TestWhatCameOfIt:
 
     def test_export_writes_a_file_and_keeps_its_hash(self, store, pairs, tmp_path, clock):
         store.add_samples(pairs(2))
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         ann = store.rater("Ann").id
         for key in ("1", "2"):
             task = store.assign(ann)
@@ -534,7 +534,7 @@ class TestWhatCameOfIt:
     def test_wait_returns_when_the_votes_are_there(self, store_url, pairs):
         with FeedbackStore(store_url) as store:
             store.add_samples(pairs(1))
-            store.request_comparisons()
+            store.request_comparisons(overlap=1)
             task = store.assign(store.rater("Ann").id)
             assert store.wait(1, timeout=0) == 0
             assert store.wait(1, should_stop=lambda: True) == 0

@@ -82,7 +82,7 @@ def test_one_item_and_many_who_want_it(store_url, pairs):
 def test_one_key_sent_many_times_at_once_is_one_vote(store_url, pairs):
     with FeedbackStore(store_url) as store:
         store.add_samples(pairs(1))
-        store.request_comparisons()
+        store.request_comparisons(overlap=1)
         task = store.assign(store.rater("Ann").id)
         with ThreadPoolExecutor(8) as threads:
             sent = list(threads.map(lambda _: store.vote(task.id, LEFT, key="k"), range(16)))

@@ -103,7 +103,7 @@ class TestAnOlderVersion:
             assert (task.kind, task.draft) == ("demonstration", "It is")
             assert store.vote(task.id, {"response": "It is 4."}, key="new").id == 6
             assert store.vote(4, {"choice": "tie"}, key="b1").repeated
-            assert store.request_comparisons(prompts=[1]) == [1]
+            assert store.request_comparisons(overlap=1, prompts=[1]) == [1]
 
     def test_its_tables_become_those_of_a_new_store(self, version_1):
         FeedbackStore(version_1).close()
@@ -134,6 +134,25 @@ def test_a_newer_version_is_left_alone(store_url):
     ):
         FeedbackStore(store_url)
     assert rows(store_url) == before
+
+
+@pytest.mark.parametrize("version", ["0", "abc"])
+def test_a_version_that_never_was_is_damage(store_url, version):
+    FeedbackStore(store_url).close()
+    fill(store_url, f"BEGIN; UPDATE meta SET value = '{version}' WHERE key = 'version'; COMMIT;")
+    with pytest.raises(FeedbackError, match=f"the version of its tables is '{version}'. Restore a copy"):
+        FeedbackStore(store_url)
+
+
+def test_a_missing_table_is_told_in_a_sentence(store_url):
+    with FeedbackStore(store_url) as store:
+        fill(store_url, "BEGIN; DROP TABLE exports; DROP TABLE votes; COMMIT;")
+        for use in (store.progress, store.votes, lambda: store.undo(1, key="k")):
+            with pytest.raises(
+                FeedbackError, match=r"cannot be used: .*votes.*\. If it .* restore a copy"
+            ) as said:
+                use()
+            assert "SELECT" not in str(said.value) and said.value.status == 503
 
 
 def test_tables_of_something_else_are_refused(store_url):

@@ -109,7 +109,7 @@ class TestUncertain:
 
         with FeedbackStore(quick_path / "feedback.db") as store:
             store.add_samples([Sample("p", text) for text in "abc"])
-            store.request_comparisons(pairing="uncertain", uncertainty=uncertainty, n=2)
+            store.request_comparisons(overlap=1, pairing="uncertain", uncertainty=uncertainty, n=2)
             assert asked == [("p", ["a", "b", "c"])]
             assert len(store.items()) == 2
 
@@ -127,7 +127,7 @@ def test_arguments_that_make_no_sense(quick_path, arguments, says):
     with FeedbackStore(quick_path / "feedback.db") as store:
         store.add_samples([Sample("p", text) for text in "ab"])
         with pytest.raises(FeedbackError, match=says):
-            store.request_comparisons(**arguments)
+            store.request_comparisons(overlap=1, **arguments)
 
 
 class TestRankings:

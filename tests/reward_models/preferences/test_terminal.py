@@ -19,7 +19,7 @@ def store(tmp_path):
 
 def compare(store, n=2):
     store.add_samples(Sample(f"p{i}", text) for i in range(n) for text in ("good", "bad"))
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
 
 
 def sit(store, *lines, n=None, width=80):
@@ -116,7 +116,7 @@ def test_a_number_of_votes_is_enough(store):
 
 def test_hidden_characters_are_shown_by_name(store):
     store.add_samples([Sample("p\x1b[2J", "ab\u202ecd"), Sample("p\x1b[2J", "[red]markup[/red]")])
-    store.request_comparisons()
+    store.request_comparisons(overlap=1)
     _, screen = sit(store, "1")
     assert "p⟨ESC⟩[2J" in screen and "ab⟨RLO⟩cd" in screen and "[red]markup[/red]" in screen
     assert "\x1b" not in screen and "\u202e" not in screen
