@@ -31,9 +31,9 @@ from text_envs.task import TextTask
 
 # Options of `rlhf ppo` that are TextPPO's own, name for name.
 PPO_ARGUMENTS = (
-    "n_episodes", "batch_size", "micro_batch_size", "n_epochs", "n_envs", "kl_coef", "kl_target", "kl_horizon",
-    "kl_estimator", "target_kl", "missing_eos_penalty", "score_clip", "clip_range", "gamma", "gae_lambda", "vf_coef",
-    "ent_coef", "max_grad_norm", "reference_model", "seed", "device",
+    "n_episodes", "batch_size", "micro_batch_size", "max_tokens_per_batch", "n_epochs", "n_envs", "kl_coef", "kl_target",
+    "kl_horizon", "kl_estimator", "target_kl", "missing_eos_penalty", "score_clip", "clip_range", "gamma", "gae_lambda",
+    "vf_coef", "ent_coef", "max_grad_norm", "reference_model", "reference_kwargs", "seed", "device",
 )  # fmt: skip
 
 
@@ -148,6 +148,7 @@ def make_ppo(options: Namespace) -> TextPPO:
         "temperature": options.temperature,
         "dtype": options.dtype,
         "value_model": options.value_model,
+        "gradient_checkpointing": options.gradient_checkpointing,
     }
     if options.model is not None:
         policy_kwargs["model"] = options.model

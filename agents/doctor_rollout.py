@@ -67,7 +67,11 @@ def probe(ppo: OnPolicyTextAlgorithm) -> Probe:
         ppo.collect_rollouts(ppo.env, callback, ppo.rollout_buffer, ppo.n_episodes)
     surprise, temperature = _surprise(ppo)
     ppo.policy.set_training_mode(True)
-    minibatch = next(ppo.rollout_buffer.minibatches(ppo.batch_size, ppo.micro_batch_size))
+    minibatch = next(
+        ppo.rollout_buffer.minibatches(
+            ppo.batch_size, ppo.micro_batch_size, max_tokens=ppo.max_tokens_per_batch
+        )
+    )
     passes = [
         torch.cat([ppo.policy.evaluate_sequences(part.sequences)[1] for part in minibatch]) for _ in range(2)
     ]
@@ -106,9 +110,14 @@ def _slope(ppo: OnPolicyTextAlgorithm, b: float) -> tuple[float, float]:
     gradient = information = 0.0
     ppo.policy.set_training_mode(False)
     buffer = ppo.rollout_buffer
-    for indices in buffer.in_order_of_length(ppo.micro_batch_size or ppo.batch_size):
-        _, chosen, logits = ppo.policy.evaluate_sequences(buffer.sequences(indices))
-        all_logits = torch.log_softmax(logits, dim=-1)
+    lm = ppo.policy.lm
+    for indices in buffer.in_order_of_length(
+        ppo.micro_batch_size or ppo.batch_size, ppo.max_tokens_per_batch
+    ):
+        batch = buffer.sequences(indices)
+        with lm.autocast():
+            all_logits = torch.log_softmax(lm.logits(lm.token_hidden(batch), batch.legal), dim=-1)
+        chosen = all_logits.gather(1, batch.actions[:, None]).squeeze(1)
         weights = torch.softmax(b * all_logits, dim=-1)
         all_logits = all_logits.masked_fill(all_logits.isneginf(), 0.0)  # illegal ones, of weight 0
         means = (weights * all_logits).sum(dim=-1)
@@ -181,7 +190,7 @@ def kl_at_the_start(ppo: OnPolicyTextAlgorithm, found: Probe) -> Finding:
     difference = found.buffer.log_probs - found.buffer.ref_log_probs
     per_reply = float(found.buffer.sum_per_episode(difference).mean())
     if ppo.reference_model is None and ppo._n_updates == 0 and adds_nothing(ppo.policy.lm.model):
-        if float(np.abs(difference).max()) > 0:
+        if float(np.abs(difference).mean()) > ppo.reference_tolerance:
             return problem(
                 "KL at the start",
                 f"The policy is its own reference, yet the KL is {per_reply:.2g} nats per reply, up to "

@@ -121,7 +121,8 @@ def same_log_probs(run: Run) -> Finding | None:
 def kl_at_the_start(run: Run) -> Finding | None:
     """Law 2: with the policy equal to its reference the KL is 0."""
     kl = run.series("objective/kl")[0]
-    if not np.isfinite(kl) or run.config.get("reference_model", "unknown") is not None:
+    another = run.config.get("reference_model", "unknown") is not None or run.config.get("reference_kwargs")
+    if not np.isfinite(kl) or another:
         return None
     if abs(kl) > 1e-4:
         return problem(

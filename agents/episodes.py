@@ -243,23 +243,34 @@ class EpisodeBuffer:
             self._tensor(ids[:, :-1]), self._tensor(rows), self._tensor(columns), self._tensor(actions), legal
         )
 
-    def in_order_of_length(self, batch_size: int) -> Iterator[np.ndarray]:
-        """All episodes once, shortest first, so that a forward pass over ``batch_size`` of them pads little."""
-        order = np.argsort([len(episode.ids) for episode in self.episodes], kind="stable")
-        for start in range(0, len(order), batch_size):
-            yield order[start : start + batch_size]
+    def in_order_of_length(self, batch_size: int, max_tokens: int | None = None) -> Iterator[np.ndarray]:
+        """All episodes once, shortest first, so that a forward pass over ``batch_size`` of them, or ``max_tokens``, pads
+        little."""
+        lengths = np.array([len(episode.ids) for episode in self.episodes])
+        group: list[int] = []
+        for i in np.argsort(lengths, kind="stable"):
+            if not fits(len(group) + 1, lengths[i], batch_size, max_tokens):
+                yield np.array(group)
+                group = []
+            group.append(int(i))
+        yield np.array(group)
 
     def shuffled(self) -> list[int]:
         """The numbers of the ``chosen`` episodes in random order."""
         return np.random.permutation(self.chosen).tolist()  # noqa: NPY002  the generator that SB3 seeds
 
     def minibatches(
-        self, batch_size: int, micro_batch_size: int | None = None, order: Sequence[int] | None = None
+        self,
+        batch_size: int,
+        micro_batch_size: int | None = None,
+        order: Sequence[int] | None = None,
+        max_tokens: int | None = None,
     ) -> Iterator[list[Minibatch]]:
         """Minibatches of ``batch_size`` whole episodes, each as a list of micro-batches; one epoch, or those in ``order``.
 
         A minibatch is a uniformly random set of episodes. It is cut into micro-batches of similar length, which spares
-        padding and changes nothing else: every loss divides by the tokens of the whole minibatch.
+        padding and changes nothing else: every loss divides by the tokens of the whole minibatch. ``micro_batch_size``
+        limits their episodes, ``max_tokens`` their padded size.
         """
         numbers = np.array(self.shuffled() if order is None else order, dtype=np.int64)
         for start in range(0, len(numbers), batch_size):
@@ -268,7 +279,7 @@ class EpisodeBuffer:
             lengths = np.array([len(self.episodes[i].ids) for i in indices])
             yield [
                 self._minibatch(indices[part], n_tokens, len(indices))
-                for part in split_by_length(lengths, micro_batch_size)
+                for part in split_by_length(lengths, micro_batch_size, max_tokens)
             ]
 
     def _minibatch(self, indices: np.ndarray, n_tokens: int, n_episodes: int) -> Minibatch:
@@ -289,13 +300,27 @@ class EpisodeBuffer:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
 
 
-def split_by_length(lengths: np.ndarray, limit: int | None = None, shortest: float = 0.6) -> list[np.ndarray]:
-    """Groups of indices into ``lengths``, longest first; none holds more than ``limit``, nor sequences shorter than the
-    share ``shortest`` of its longest one: beyond that, padding costs more than another forward pass."""
+def split_by_length(
+    lengths: np.ndarray, limit: int | None = None, max_tokens: int | None = None, shortest: float = 0.6
+) -> list[np.ndarray]:
+    """Groups of indices into ``lengths``, longest first; none holds more than ``limit``, nor, padded, than ``max_tokens``,
+    nor sequences shorter than the share ``shortest`` of its longest one: beyond that, padding costs more than another
+    forward pass."""
     groups: list[list[int]] = []
     for i in np.argsort(-lengths, kind="stable"):
-        full = groups and limit is not None and len(groups[-1]) >= limit
-        if not groups or full or lengths[i] < shortest * lengths[groups[-1][0]]:
+        longest = lengths[groups[-1][0]] if groups else 0
+        if (
+            not groups
+            or lengths[i] < shortest * longest
+            or not fits(len(groups[-1]) + 1, longest, limit, max_tokens)
+        ):
             groups.append([])
         groups[-1].append(int(i))
     return [np.array(group) for group in groups]
+
+
+def fits(n_sequences: int, length: int, limit: int | None, max_tokens: int | None) -> bool:
+    """Whether one forward pass may hold so many sequences, padded to ``length`` tokens. One sequence always fits."""
+    return n_sequences == 1 or (
+        (limit is None or n_sequences <= limit) and (max_tokens is None or n_sequences * length <= max_tokens)
+    )

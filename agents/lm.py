@@ -15,6 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from transformers.activations import ACT2FN, NewGELUActivation
 
 from agents.lora import base_of, has_adapter, plain_module, train_adapter_only, twin
+from agents.losses import entropy
+from agents.memory import LOGITS_AT_ONCE, LOGITS_PER_CHUNK, in_chunks, round_to_bfloat16
 from reward_models.completion import in_short
 
 SMALL_VOCABULARY = 128
@@ -42,6 +44,14 @@ class SequenceBatch:
     columns: Tensor
     actions: Tensor
     legal: Tensor | None = None
+
+    def to(self, device: torch.device) -> "SequenceBatch":
+        ids, rows, columns, actions = (
+            t.to(device) for t in (self.ids, self.rows, self.columns, self.actions)
+        )
+        return SequenceBatch(
+            ids, rows, columns, actions, None if self.legal is None else self.legal.to(device)
+        )
 
 
 class LanguageModel(nn.Module):
@@ -141,16 +151,43 @@ class LanguageModel(nn.Module):
             logits = logits / self.temperature
         return logits if legal is None else logits.masked_fill(~legal, -torch.inf)
 
-    def token_log_probs(self, batch: SequenceBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probabilities of the chosen tokens by one full forward pass.
+    def token_hidden(self, batch: SequenceBatch) -> Tensor:
+        """Hidden states that predict the chosen tokens, by one full forward pass; shape [tokens, hidden_size]."""
+        with self.autocast():
+            return self.hidden(batch.ids)[batch.rows, batch.columns]
+
+    def token_log_probs(
+        self, batch: SequenceBatch, entropies: bool = False
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Log-probabilities of the chosen tokens by one full forward pass, on this model's device.
 
         Returns:
-            log_probs, shape [tokens]; logits, shape [tokens, V]; hidden states, shape [tokens, hidden_size].
+            log_probs, shape [tokens]; entropies in nats, shape [tokens], or None where they are not asked for; hidden
+            states, shape [tokens, hidden_size].
         """
+        batch = batch.to(self.device)
+        hidden = self.token_hidden(batch)
+        return *self.log_probs(hidden, batch.actions, batch.legal, entropies), hidden
+
+    def log_probs(
+        self, hidden: Tensor, actions: Tensor, legal: Tensor | None = None, entropies: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Log-probabilities of ``actions``, shape [tokens], and entropies or None, from ``hidden``, [tokens, hidden_size].
+
+        Many tokens times a large vocabulary are more than memory holds: beyond ``LOGITS_AT_ONCE`` logits they are
+        computed in chunks.
+        """
+
+        def compute(hidden: Tensor, actions: Tensor, legal: Tensor | None) -> tuple[Tensor, Tensor | None]:
+            logits = self.logits(hidden, legal)
+            log_probs = -F.cross_entropy(logits, actions, reduction="none")
+            return log_probs, entropy(logits) if entropies else None
+
         with self.autocast():
-            hidden = self.hidden(batch.ids)[batch.rows, batch.columns]
-            logits = self.logits(hidden, batch.legal)
-        return -F.cross_entropy(logits, batch.actions, reduction="none"), logits, hidden
+            if len(hidden) * self.vocab_size <= LOGITS_AT_ONCE:
+                return compute(hidden, actions, legal)
+            rows = max(1, LOGITS_PER_CHUNK // self.vocab_size)
+            return in_chunks(compute, rows, hidden, actions, legal)  # type: ignore[return-value]
 
     def frozen_copy(self) -> "LanguageModel":
         """The reference: the same weights now, never trained; below an adapter those of the base, not copied."""
@@ -161,6 +198,13 @@ class LanguageModel(nn.Module):
     def twin(self) -> "LanguageModel":
         """The same weights now, to go their own way; weights below an adapter are not copied."""
         return twin(self)
+
+    def hold_in_bfloat16(self) -> "LanguageModel":
+        """Round the weights to bfloat16, half the bytes, and compute in it; for models that are not trained."""
+        round_to_bfloat16(self.model)
+        self.dtype_name = "bfloat16"
+        self._choose_attention()
+        return self
 
     @torch.no_grad()
     def _check_output_layer(self) -> None:

@@ -66,6 +66,15 @@ def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip_range_v
     return ((returns - values) ** 2).sum()
 
 
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy in nats, shape [tokens], of softmax(logits), shape [tokens, V]; tokens with logit -inf count 0."""
+    log_probs = torch.log_softmax(logits, dim=-1)
+    finite = log_probs.masked_fill(
+        log_probs.isneginf(), 0.0
+    )  # before the product, whose gradient would be 0 * inf
+    return -(log_probs.exp() * finite).sum(dim=-1)
+
+
 def kl_estimate(log_probs, ref_log_probs, estimator: str = "k1"):
     """Per-token estimate of KL(policy || reference) in nats, from tokens drawn from the policy; shape [tokens].
 

@@ -49,6 +49,7 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
         n_episodes: int = 64,
         batch_size: int = 16,
         micro_batch_size: int | None = None,
+        max_tokens_per_batch: int | None = None,
         n_epochs: int = 1,
         samples_per_prompt: int = 1,
         max_grad_norm: float = 1.0,
@@ -60,6 +61,7 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
         score_clip: float | None = 10.0,
         target_kl: float | None = None,
         reference_model: Any = None,
+        reference_kwargs: dict[str, Any] | None = None,
         n_envs: int | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -72,7 +74,7 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
         own_name = type(self).__name__
         check_counts(
             own_name, n_episodes=n_episodes, batch_size=batch_size, micro_batch_size=micro_batch_size, n_epochs=n_epochs,
-            samples_per_prompt=samples_per_prompt, n_envs=n_envs,
+            samples_per_prompt=samples_per_prompt, n_envs=n_envs, max_tokens_per_batch=max_tokens_per_batch,
         )  # fmt: skip
         if n_episodes % samples_per_prompt:
             raise ValueError(
@@ -106,6 +108,7 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
         self.n_episodes = n_episodes
         self.batch_size = batch_size
         self.micro_batch_size = micro_batch_size
+        self.max_tokens_per_batch = max_tokens_per_batch
         self.n_epochs = n_epochs
         self.samples_per_prompt = samples_per_prompt
         self.kl_controller = KLController(kl_coef, kl_target, kl_horizon)
@@ -115,6 +118,7 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
         self.score_clip = score_clip
         self.target_kl = target_kl
         self.reference_model = reference_model
+        self.reference_kwargs = reference_kwargs
         if _init_setup_model:
             self._setup_model()
 
@@ -153,15 +157,22 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
             raise ValueError(f"value_model is {value_model!r}: in {type(self).__name__}. {mend}")
 
     def _make_reference(self, vocab_size: int, length: int) -> LanguageModel:
-        own = self.policy.lm
+        own, kwargs = self.policy.lm, check_reference_kwargs(self.reference_kwargs)
         if self.reference_model is None:
-            return own.frozen_copy()
-        model = merged(load_causal_lm(self.reference_model, vocab_size, length))
-        return (
-            LanguageModel(model, vocab_size, own.temperature, own.dtype_name)
-            .to(self.device)
-            .requires_grad_(False)
-        )
+            reference = own.frozen_copy()
+        else:
+            model = merged(load_causal_lm(self.reference_model, vocab_size, length))
+            reference = LanguageModel(model, vocab_size, own.temperature, own.dtype_name)
+            reference.requires_grad_(False)
+        own_weights = {parameter.data_ptr() for parameter in own.parameters()}
+        if kwargs and any(parameter.data_ptr() in own_weights for parameter in reference.parameters()):
+            raise ValueError(
+                f"reference_kwargs is {kwargs}, but the reference is the model below the policy's own adapter: in "
+                f"{type(self).__name__}. It takes no memory of its own: leave reference_kwargs out."
+            )
+        if kwargs.get("dtype") == "bfloat16":
+            reference.hold_in_bfloat16()
+        return reference.to(kwargs.get("device", self.device))
 
     def _get_policy_from_name(self, policy_name: str) -> type[CausalLMPolicy]:  # type: ignore[override]
         if policy_name not in self.policy_aliases:
@@ -296,6 +307,21 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
         self.logger.record("time/time_elapsed", elapsed, exclude="tensorboard")
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(step=self.num_timesteps)
+
+
+def check_reference_kwargs(kwargs: dict[str, Any] | None) -> dict[str, Any]:
+    """How the reference is held: ``dtype`` and ``device``, if they are to be others than the policy's.
+
+    Raises:
+        ValueError: for another name, or another dtype than "float32" and "bfloat16".
+    """
+    kwargs = dict(kwargs or {})
+    dtype = kwargs.get("dtype", "float32")
+    if set(kwargs) - {"dtype", "device"} or dtype not in ("float32", "bfloat16"):
+        raise ValueError(
+            f"reference_kwargs is {kwargs}: it may hold dtype, which is float32 or bfloat16, and device. Leave out the rest."
+        )
+    return kwargs
 
 
 def default_learning_rate(n_parameters: int, adapter: bool = False) -> float:

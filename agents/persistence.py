@@ -62,14 +62,15 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
     policy: CausalLMPolicy
     reference: LanguageModel
     reference_model: Any
+    reference_kwargs: dict[str, Any] | None
     n_episodes: int
     _n_envs_saved: int | None = None
 
     # Attributes that are saved as they are; an algorithm adds its own.
     saved_attributes: tuple[str, ...] = (
-        "n_episodes", "batch_size", "micro_batch_size", "n_epochs", "samples_per_prompt", "max_grad_norm", "gamma",
-        "gae_lambda", "ent_coef", "vf_coef", "kl_estimator", "missing_eos_penalty", "score_clip", "target_kl", "verbose",
-        "seed", "_stats_window_size",
+        "n_episodes", "batch_size", "micro_batch_size", "max_tokens_per_batch", "n_epochs", "samples_per_prompt",
+        "max_grad_norm", "gamma", "gae_lambda", "ent_coef", "vf_coef", "kl_estimator", "missing_eos_penalty", "score_clip",
+        "target_kl", "verbose", "seed", "_stats_window_size",
     )  # fmt: skip
     saved_schedules: tuple[str, ...] = ("learning_rate",)
 
@@ -125,6 +126,7 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
             else None,
             "lora": adapter_record(lm.model, hash_of_base(self.policy)) if has_adapter(lm.model) else None,
             "reference": _architecture(reference) if self.reference_model is not None else None,
+            "reference_kwargs": {name: str(value) for name, value in (self.reference_kwargs or {}).items()},
         }
         members = {
             "settings.json": settings,
@@ -211,6 +213,7 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
         self.kl_controller = KLController(**settings["kl_controller"])
         if settings["reference"] is not None:
             self.reference_model = _build(settings["reference"])
+        self.reference_kwargs = settings.get("reference_kwargs")
         self._n_envs_saved = settings.get("n_envs")
         given = overrides.get("policy_kwargs") or {}
         kept = {name: value for name, value in settings["policy_kwargs"].items() if name not in BUILT}

@@ -18,7 +18,7 @@ from agents.kl import KLController
 from agents.lm import LanguageModel, kept_casts
 from agents.lora import adds_nothing
 from agents.losses import kl_estimate
-from agents.policy import CausalLMPolicy, entropy, right_padded
+from agents.policy import CausalLMPolicy, right_padded
 from agents.resume import ResumableAlgorithm
 from agents.slots import LeftPaddedBatch, Slots
 from text_envs.sb3 import TextVecEnv
@@ -34,6 +34,7 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
     policy: CausalLMPolicy  # type: ignore[assignment]
     reference: LanguageModel
     reference_model: Any
+    reference_kwargs: dict[str, Any] | None
     rollout_buffer: EpisodeBuffer  # type: ignore[assignment]
     kl_controller: KLController
     kl_estimator: str
@@ -41,6 +42,7 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
     score_clip: float | None
     batch_size: int
     micro_batch_size: int | None
+    max_tokens_per_batch: int | None
     samples_per_prompt: int
     kl_in_reward: bool = True
     stop_requested: bool = False
@@ -137,19 +139,27 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
     @torch.no_grad()
     def _evaluate(self, buffer: EpisodeBuffer) -> None:
         """Log-probabilities, values and entropies in the numerics of the update, and the reference's log-probabilities."""
-        for indices in buffer.in_order_of_length(self.micro_batch_size or self.batch_size):
+        size = self.micro_batch_size or self.batch_size
+        for indices in buffer.in_order_of_length(size, self.max_tokens_per_batch):
             batch, tokens = buffer.sequences(indices), buffer.tokens_of(indices)
-            values, log_probs, logits = self.policy.evaluate_sequences(batch)
+            values, log_probs, entropies = self.policy.evaluate_sequences(batch, entropies=True)
+            assert entropies is not None
             buffer.values[tokens] = values.cpu().numpy()
             buffer.log_probs[tokens] = log_probs.cpu().numpy()
-            buffer.entropies[tokens] = entropy(logits).cpu().numpy()
+            buffer.entropies[tokens] = entropies.cpu().numpy()
             buffer.ref_log_probs[tokens] = self.reference.token_log_probs(batch)[0].cpu().numpy()
         error = np.abs(buffer.sampled_log_probs - buffer.log_probs).mean()
         self.logger.record("rollout/log_prob_error", float(error))  # nats; rounding, unless sampling differs
         if self._n_updates == 0:
             tolerance = 1e-3 if self.policy.lm.dtype == torch.float32 else 0.1
             starts_as_policy = self.reference_model is None and adds_nothing(self.policy.lm.model)
-            check_rollout(buffer, starts_as_policy, tolerance)
+            check_rollout(buffer, starts_as_policy, tolerance, self.reference_tolerance)
+
+    @property
+    def reference_tolerance(self) -> float:
+        """Nats per token, on average, by which a reference that is the policy's own copy may differ from it: only one that
+        is held otherwise may, by rounding."""
+        return 0.1 if self.reference_kwargs else 0.0
 
     def _assign_rewards(self, buffer: EpisodeBuffer) -> None:
         """Per token -kl_coef * KL, unless the loss holds it; on an episode's last token also the score, clipped, less the

@@ -24,6 +24,7 @@ class EpisodeUpdate(ResumableAlgorithm, OnPolicyAlgorithm):
     n_epochs: int
     batch_size: int
     micro_batch_size: int | None
+    max_tokens_per_batch: int | None
     target_kl: float | None
     stop_requested: bool = False
     uses_critic: ClassVar[bool] = True
@@ -48,7 +49,9 @@ class EpisodeUpdate(ResumableAlgorithm, OnPolicyAlgorithm):
                 update.order = buffer.shuffled()
                 update.log["approx_kl"] = []  # the last epoch's is logged, as in Stable-Baselines3
             rest = update.order[update.minibatch * self.batch_size :]
-            for micro_batches in buffer.minibatches(self.batch_size, self.micro_batch_size, rest):
+            for micro_batches in buffer.minibatches(
+                self.batch_size, self.micro_batch_size, rest, self.max_tokens_per_batch
+            ):
                 if self.stop_requested:
                     return
                 self._learn_from(micro_batches, update)

@@ -152,6 +152,12 @@ def ppo_parser() -> ArgumentParser:
         type=PositiveInt | None,
         help="episodes per forward pass; changes memory, not the result",
     )
+    add(
+        "--max-tokens-per-batch",
+        type=PositiveInt | None,
+        help="tokens per forward pass, padding counted; changes memory, not the result",
+    )
+    add_flag(parser, "--gradient-checkpointing", "compute layers anew in backward: more time, less memory")
     add("--n-epochs", type=PositiveInt, default=4, help="passes over each rollout")
     add(
         "--n-envs",
@@ -192,6 +198,12 @@ def ppo_parser() -> ArgumentParser:
     )
     add_lora(parser)
     add("--reference-model", type=str | None, help="what to stay near; default: the model as it starts")
+    add(
+        "--reference-kwargs",
+        type=dict[str, str],
+        default={},
+        help='how it is held, as JSON: {"dtype": "bfloat16"} takes half the memory; "device" names another device',
+    )
     add("--dtype", type=Literal["auto", "float32", "bfloat16"], default="auto", help="of the forward passes")
     add("--tensorboard", type=bool, default=True, help="write TensorBoard events")
     add(

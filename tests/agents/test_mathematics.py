@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agents.advantages import gae, whiten
 from agents.episodes import split_by_length
 from agents.kl import KLController
-from agents.losses import clipped_surrogate, kl_estimate, value_loss
+from agents.losses import clipped_surrogate, entropy, kl_estimate, value_loss
 
 
 def test_clipped_surrogate_takes_the_worse_of_the_two():
@@ -24,6 +24,15 @@ def test_value_loss_limits_the_step_as_stable_baselines3_does():
     values, old, returns = torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor([2.0])
     assert value_loss(values, old, returns, 0.2).item() == pytest.approx(1.8**2)
     assert value_loss(values, old, returns, None).item() == pytest.approx(1.0)
+
+
+def test_entropy_is_that_of_the_legal_tokens_and_its_gradient_is_finite():
+    """Two equally likely tokens beside an illegal one: ln 2, the most there is, so no logit would raise it."""
+    logits = torch.tensor([[1.0, 1.0, -torch.inf]], requires_grad=True)
+    nats = entropy(logits)
+    (gradient,) = torch.autograd.grad(nats.sum(), logits)
+    assert nats.item() == pytest.approx(np.log(2))
+    assert gradient.tolist() == [[pytest.approx(0, abs=1e-7)] * 3]
 
 
 def test_kl_estimators_by_hand():
