@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from agents import processes
+
 
 def gae(
     rewards: np.ndarray, values: np.ndarray, mask: np.ndarray, gamma: float = 1.0, gae_lambda: float = 0.95
@@ -35,11 +37,13 @@ def whiten(advantages: np.ndarray) -> np.ndarray:
     """Shift to mean 0 and scale to standard deviation 1 over all tokens of the rollout, shape [tokens].
 
     The same formula as Stable-Baselines3's ``normalize_advantage`` (unbiased deviation, 1e-8 added), but over the whole
-    rollout instead of each minibatch, as in Ziegler et al. 2019's code. A single token is returned as it is.
+    rollout instead of each minibatch, as in Ziegler et al. 2019's code. A single token is returned as it is. Of a
+    rollout in several processes each gives its own tokens, and mean and deviation are those of all.
     """
-    if len(advantages) < 2:
-        return advantages
-    return (advantages - advantages.mean()) / (advantages.std(ddof=1) + 1e-8)
+    deviation = processes.variance(advantages, ddof=1) ** 0.5
+    return (
+        advantages if np.isnan(deviation) else (advantages - processes.mean(advantages)) / (deviation + 1e-8)
+    )
 
 
 def returns_to_go(rewards: np.ndarray, mask: np.ndarray, gamma: float = 1.0) -> np.ndarray:

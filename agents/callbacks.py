@@ -19,6 +19,7 @@ from rich.text import Text
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import TensorBoardOutputFormat
 
+from agents import processes
 from agents.runs import plain
 
 
@@ -71,7 +72,7 @@ class SampleTable(BaseCallback):
         return [
             {
                 "rollout": self.rollouts,
-                "num_timesteps": self.num_timesteps,
+                "num_timesteps": self.model.num_timesteps,
                 "prompt": episode.completion.prompt,
                 "response": episode.completion.response,
                 "finish_reason": episode.completion.finish_reason,
@@ -86,14 +87,14 @@ class SampleTable(BaseCallback):
         samples, self.last = self.last, []
         if self.show:
             self.console.print(
-                sample_table(samples, f"rollout {self.rollouts}, {self.num_timesteps:,} tokens")
+                sample_table(samples, f"rollout {self.rollouts}, {self.model.num_timesteps:,} tokens")
             )
         if self.log_file is not None:
             with self.log_file.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(plain(sample)) + "\n" for sample in samples)
         for output in self.logger.output_formats:
             if isinstance(output, TensorBoardOutputFormat):
-                output.writer.add_text("samples", _markdown(samples), self.num_timesteps)
+                output.writer.add_text("samples", _markdown(samples), self.model.num_timesteps)
 
 
 def sample_table(samples: Sequence[dict[str, Any]], title: str = "") -> Table:
@@ -136,6 +137,7 @@ class SaveEvery(BaseCallback):
     """
 
     saved_attributes = ("rollouts",)
+    in_every_process = True  # each has a part of what is saved
 
     def __init__(self, every: int, path: str | os.PathLike[str]):
         super().__init__()
@@ -163,6 +165,11 @@ class SignalReceived:
 
     def __bool__(self) -> bool:
         return self.number is not None
+
+    def agree(self) -> None:
+        """Let it be the same in all processes, whichever of them the signal came to."""
+        number = processes.largest(self.number or 0)
+        self.number = signal.Signals(number) if number else None
 
 
 class OutOfPatience(BaseException):

@@ -17,6 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule, get_device
 from transformers.utils import logging as transformers_logging
 
+from agents import processes
 from agents.callbacks import SampleTable, SaveEvery, SignalReceived, stop_on_signals, visible
 from agents.command_env import make_env, stop_strings
 from agents.generation import complete, policy_for
@@ -44,6 +45,7 @@ def set_up(options: Namespace) -> None:
             raise ValueError(f"--threads {options.threads}: this machine has {os.cpu_count()} processors.")
         torch.set_num_threads(options.threads)
     transformers_logging.disable_progress_bar()
+    processes.count()  # before a GPU is named: of several processes each has its own
     options.device = usable_device(options.device)
 
 
@@ -59,9 +61,11 @@ def ppo(options: Namespace, config: str) -> int:
     run.start(config)
     progress = Progress(options.total_timesteps, model.num_timesteps)
     model.set_logger(run.logger(progress, tensorboard=options.tensorboard, step=model.num_timesteps))
-    earlier = last_wall_time(run.metrics)
+    earlier = last_wall_time(run.metrics) if processes.is_first() else 0.0
     stopped, seconds = train(model, options.total_timesteps, callbacks(options, run), run.last_checkpoint)
     model.save_pretrained(run.policy)
+    if not processes.is_first():
+        return exit_status(stopped)
     result = {"command": "ppo", **summary(run.metrics), "seconds": earlier + seconds, "policy": "policy"}
     run.write_result(result | {"stopped_by": stopped.number.name if stopped.number else None})
     if result["updates"]:
@@ -195,13 +199,14 @@ def train(
     started = time.perf_counter()
     last.parent.mkdir(exist_ok=True)
     try:
-        with stop_on_signals(model) as stopped:
+        with stop_on_signals(model) as stopped, processes.explained():
             if model.is_loaded:
                 model.learn(total_timesteps - model.num_timesteps, callback, reset_num_timesteps=False)
             else:
                 model.learn(total_timesteps, callback)
     except Exception:
-        if not model.torn:
+        # Of several processes others would have to save with this one, and do not know of its misfortune.
+        if not model.torn and processes.count() == 1:
             with contextlib.suppress(OSError):  # the disk is full, perhaps; what was wrong first is told
                 model.save(last)
         raise
@@ -210,7 +215,9 @@ def train(
     seconds = time.perf_counter() - started
     with stop_on_signals() as late:  # a signal must not cut the writing short
         model.save(last)
-    return stopped if stopped else late, seconds
+    received = stopped if stopped else late
+    received.agree()
+    return received, seconds
 
 
 def summary(metrics: Path) -> dict[str, Any]:
@@ -274,11 +281,12 @@ def check_model(name: str, option: str = "--model") -> None:
         )
 
 
-def exit_status(stopped: SignalReceived, sentence: str) -> int:
+def exit_status(stopped: SignalReceived, sentence: str | None = None) -> int:
     """0; or, after a signal, the shell's 128 + its number, said together with what was kept."""
     if stopped.number is None:
         return 0
-    print(f"rlhf: stopped by {stopped.number.name}; {sentence}", file=sys.stderr)
+    if sentence is not None:
+        print(f"rlhf: stopped by {stopped.number.name}; {sentence}", file=sys.stderr)
     return 128 + stopped.number
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents import processes
 from agents.lm import SequenceBatch
 from reward_models import Completion
 
@@ -70,6 +71,8 @@ class EpisodeBuffer:
     Attributes:
         groups: int64, shape [episodes], each episode's ``group``.
         chosen: int64, the numbers of the episodes that the update learns from: all, unless the algorithm says otherwise.
+        first: what the first episode's number is, counted over all processes; 0 where there is one.
+        all_lengths: int64, the ``lengths`` of all processes' episodes.
 
     Args:
         n_envs: sub-environments that record at the same time.
@@ -146,6 +149,7 @@ class EpisodeBuffer:
         self.lengths = np.array([len(episode.positions) for episode in self.episodes])
         self.groups = np.array([episode.group for episode in self.episodes])
         self.chosen = np.arange(len(self.episodes))
+        self.first, self.all_lengths = processes.rank() * len(self.episodes), processes.together(self.lengths)
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
         self.mask = np.arange(self.lengths.max()) < self.lengths[:, None]
         self.actions = np.concatenate([episode.ids[episode.positions] for episode in self.episodes])
@@ -223,10 +227,14 @@ class EpisodeBuffer:
 
     def tokens_of(self, indices: np.ndarray) -> np.ndarray:
         """Where in the flat arrays the actions of these episodes stand, in order."""
-        return np.concatenate([np.arange(self.offsets[i], self.offsets[i + 1]) for i in indices])
+        nothing = np.arange(0)
+        return np.concatenate([nothing, *(np.arange(self.offsets[i], self.offsets[i + 1]) for i in indices)])
 
     def sequences(self, indices: np.ndarray) -> SequenceBatch:
-        """These episodes, right-padded to the longest of them."""
+        """These episodes, right-padded to the longest of them; of none, one token of which nothing is asked."""
+        if not len(indices):
+            nothing = self._tensor(np.arange(0))
+            return SequenceBatch(self._tensor(np.zeros((1, 1), np.int64)), nothing, nothing, nothing)
         episodes = [self.episodes[i] for i in indices]
         ids = np.zeros((len(episodes), max(len(episode.ids) for episode in episodes)), dtype=np.int64)
         for row, episode in enumerate(episodes):
@@ -256,8 +264,10 @@ class EpisodeBuffer:
         yield np.array(group)
 
     def shuffled(self) -> list[int]:
-        """The numbers of the ``chosen`` episodes in random order."""
-        return np.random.permutation(self.chosen).tolist()  # noqa: NPY002  the generator that SB3 seeds
+        """The numbers, over all processes, of the ``chosen`` episodes in random order: that of the first process."""
+        is_chosen = np.isin(np.arange(len(self.episodes)), self.chosen)
+        chosen = np.flatnonzero(processes.together(is_chosen))
+        return processes.of_first(np.random.permutation(chosen).tolist())  # noqa: NPY002  the generator that SB3 seeds
 
     def minibatches(
         self,
@@ -270,17 +280,18 @@ class EpisodeBuffer:
 
         A minibatch is a uniformly random set of episodes. It is cut into micro-batches of similar length, which spares
         padding and changes nothing else: every loss divides by the tokens of the whole minibatch. ``micro_batch_size``
-        limits their episodes, ``max_tokens`` their padded size.
+        limits their episodes, ``max_tokens`` their padded size. Of several processes each is given its own episodes of the
+        minibatch, and as many micro-batches as the others, empty ones where it has fewer.
         """
         numbers = np.array(self.shuffled() if order is None else order, dtype=np.int64)
         for start in range(0, len(numbers), batch_size):
             indices = numbers[start : start + batch_size]
-            n_tokens = int(self.lengths[indices].sum())
-            lengths = np.array([len(self.episodes[i].ids) for i in indices])
-            yield [
-                self._minibatch(indices[part], n_tokens, len(indices))
-                for part in split_by_length(lengths, micro_batch_size, max_tokens)
-            ]
+            n_tokens = int(self.all_lengths[indices].sum())
+            own = indices[(self.first <= indices) & (indices < self.first + len(self.episodes))] - self.first
+            lengths = np.array([len(self.episodes[i].ids) for i in own])
+            parts = split_by_length(lengths, micro_batch_size, max_tokens)
+            parts += [own[:0]] * (processes.largest(len(parts)) - len(parts))
+            yield [self._minibatch(own[part], n_tokens, len(indices)) for part in parts]
 
     def _minibatch(self, indices: np.ndarray, n_tokens: int, n_episodes: int) -> Minibatch:
         tokens = self.tokens_of(indices)

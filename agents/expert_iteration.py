@@ -6,6 +6,7 @@ import numpy as np
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
+from agents import processes
 from agents.episodes import EpisodeBuffer, Minibatch
 from agents.losses import ratio_stats
 from agents.on_policy import OnPolicyTextAlgorithm
@@ -63,7 +64,7 @@ class TextExpertIteration(OnPolicyTextAlgorithm):
         buffer.chosen = np.sort(order[place < self.n_best])
         is_chosen = np.isin(np.arange(len(scores)), buffer.chosen)
         buffer.advantages, buffer.returns = buffer.spread(is_chosen), buffer.spread(scores)
-        self.logger.record("rollout/chosen_score", float(scores[buffer.chosen].mean()))
+        self.logger.record("rollout/chosen_score", processes.mean(scores[buffer.chosen]))
 
     def loss(self, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy of the chosen answers: the mean over the minibatch's tokens."""

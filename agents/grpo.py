@@ -8,6 +8,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 from torch import Tensor
 
+from agents import processes
 from agents.advantages import group_relative
 from agents.episodes import EpisodeBuffer, Minibatch
 from agents.losses import clipped_surrogate, kl_estimate, ratio_stats
@@ -84,8 +85,9 @@ class TextGRPO(OnPolicyTextAlgorithm):
         advantages = group_relative(scores, buffer.groups, scale=self.loss_type != "dr_grpo")
         buffer.advantages, buffer.returns = buffer.spread(advantages), buffer.spread(scores)
         even = group_relative(scores, buffer.groups, scale=False) == 0
-        self.logger.record("rollout/even_groups", float(even.mean()))
-        if self.loss_type == "dapo" and not even.all():
+        share_even = processes.mean(even)
+        self.logger.record("rollout/even_groups", share_even)
+        if self.loss_type == "dapo" and share_even < 1:
             buffer.chosen = np.flatnonzero(~even)
 
     def loss(self, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:

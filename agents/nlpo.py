@@ -8,6 +8,7 @@ import torch
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor, nn
 
+from agents import sharding
 from agents.lm import LanguageModel
 from agents.policy import CausalLMPolicy
 from agents.ppo import TextPPO
@@ -58,6 +59,11 @@ class TextNLPO(TextPPO):
         super().__init__(policy, env, learning_rate, **kwargs)
 
     def _setup_model(self) -> None:
+        if sharding.is_asked_for():
+            raise ValueError(
+                "use_fsdp is set: in accelerate's settings, for TextNLPO. Its mask policy is a copy of the whole policy: "
+                "start it without, data parallel."
+            )
         super()._setup_model()
         self.mask_policy: LanguageModel = self.policy.lm.twin().requires_grad_(False)
         self.policy.restriction = TopPMask(self.policy, self.mask_policy, self.top_p)

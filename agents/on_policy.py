@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import LinearSchedule, safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents import critics
+from agents import critics, processes, sharding
 from agents.checks import check_counts, check_schedules
 from agents.envs import as_vec_env, common_attribute
 from agents.episodes import EpisodeBuffer
@@ -83,7 +84,7 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
             )
         self.check_positive(score_clip=score_clip, target_kl=target_kl, max_grad_norm=max_grad_norm)
         if env is not None:
-            env = as_vec_env(env, n_envs or min(n_episodes, MAX_ENVS))
+            env = as_vec_env(env, n_envs or min(max(1, n_episodes // processes.count()), MAX_ENVS))
             check_spaces(env.observation_space, env.action_space)
         super().__init__(
             policy=policy,  # type: ignore[arg-type]
@@ -128,6 +129,9 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
             raise ValueError(
                 f"env is None: in {own_name}. Give an environment or its id; {own_name}.load needs none."
             )
+        n_groups = self.n_episodes // self.samples_per_prompt
+        processes.share(n_groups, "n_episodes / samples_per_prompt", type(self).__name__)
+        processes.check_device(self.device)
         self.set_random_seed(self.seed)
         model = self.policy_kwargs.get("model")
         if model is None and self.env is not None:
@@ -148,7 +152,10 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
         self.policy = self.policy_class(
             self.observation_space, self.action_space, self.lr_schedule, **kwargs
         ).to(self.device)  # type: ignore
+        processes.share_weights(self.policy)
         self.reference = self._make_reference(vocab_size, length)
+        if sharding.is_asked_for():
+            sharding.shard(self.policy)
         self.rollout_buffer = EpisodeBuffer(getattr(self, "n_envs", 1), length, vocab_size, self.device)
 
     def _check_critic(self, value_model: str | None) -> None:
@@ -163,6 +170,7 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
         else:
             model = merged(load_causal_lm(self.reference_model, vocab_size, length))
             reference = LanguageModel(model, vocab_size, own.temperature, own.dtype_name)
+            processes.share_weights(reference)
             reference.requires_grad_(False)
         own_weights = {parameter.data_ptr() for parameter in own.parameters()}
         if kwargs and any(parameter.data_ptr() in own_weights for parameter in reference.parameters()):
@@ -240,7 +248,14 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
 
         With ``reset_num_timesteps=False`` it goes on: after a ``load`` exactly as the saved run would have, after ``stop``
         first with the update that was cut short.
+
+        Of several processes (`agents.processes`) all call it; callbacks and loggers are the first one's alone, but for
+        callbacks whose ``in_every_process`` is true.
         """
+        callback = callbacks_of_this_process(callback)
+        progress_bar = progress_bar and processes.is_first()
+        if not processes.is_first():
+            self.set_logger(Logger(None, []))
         self.stop_requested = self.torn = False
         self._share_prompts()
         moment = self._loaded_moment(reset_num_timesteps)
@@ -256,11 +271,11 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
         if moment is not None:
             self._resume_rest(moment, callback)
         assert self.env is not None
-        while (self.update is not None or self.num_timesteps < total_timesteps) and not self.stop_requested:
+        while (self.update is not None or self.num_timesteps < total_timesteps) and not self._is_to_stop():
             if self.update is None:
                 # Before the rollout, unlike Stable-Baselines3: a schedule that falls to 0 still has the last update learn.
                 self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
-                if not self.collect_rollouts(self.env, callback, self.rollout_buffer, self.n_episodes):  # type: ignore[arg-type]
+                if not self.collect_rollouts(self.env, callback, self.rollout_buffer, self.n_own_episodes):  # type: ignore[arg-type]
                     break
             self.train()
             if self.update is not None:
@@ -273,6 +288,11 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
             self._moment = self.moment()  # before callbacks take this for the end and write their last rows
         callback.on_training_end()
         return self
+
+    @property
+    def n_own_episodes(self) -> int:
+        """The episodes of a rollout that this process plays."""
+        return self.n_episodes // processes.count()
 
     def _share_prompts(self) -> None:
         """Let the environment deal each prompt ``samples_per_prompt`` times."""

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from agents import sharding
 from agents.lora import names_of_base
 
 
@@ -22,7 +24,7 @@ def pack_module(module: nn.Module) -> dict[str, torch.Tensor]:
     What lies below an adapter is left out: it never changes.
     """
     state = _own_state(module)
-    return {group[0]: state[group[0]] for group in _ties(state)}
+    return sharding.whole({group[0]: state[group[0]] for group in _ties(state)})
 
 
 def unpack_module(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -54,7 +56,7 @@ def unpack_module(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Non
         chosen[group[0]] = source
     with torch.no_grad():
         for name, source in chosen.items():
-            state[name].copy_(source)
+            state[name].copy_(sharding.part(source, state[name]))
 
 
 def _own_state(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -79,8 +81,9 @@ def _ties(state: Mapping[str, torch.Tensor]) -> list[list[str]]:
     """Names grouped by the memory they share, in order. Empty tensors have no memory and are never tied."""
     groups: dict[Any, list[str]] = {}
     for name, tensor in state.items():
-        memory = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
-        groups.setdefault(memory if tensor.numel() else name, []).append(name)
+        here = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+        memory = (here.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
+        groups.setdefault(memory if here.numel() else name, []).append(name)
     return list(groups.values())
 
 
@@ -113,6 +116,10 @@ def unpack_optimizer(optimizer: Optimizer, value: Any, tensors: Mapping[str, tor
             "The checkpoint's optimiser state belongs to other parameters than this model's. "
             "Build the same model as when it was saved."
         )
+    for parameter, entry in _parameters_with_state(optimizer, state):
+        for name, tensor in entry.items():
+            if isinstance(tensor, torch.Tensor) and tensor.shape == parameter.shape:
+                entry[name] = sharding.part(tensor, parameter)
     optimizer.load_state_dict(state)
 
 
@@ -147,7 +154,7 @@ def pack_tree(value: Any) -> tuple[Any, dict[str, torch.Tensor]]:
             f"{name or 'The value'} is a {type(node).__name__}, which a checkpoint cannot hold. Leave it out."
         )
 
-    return pack(value, ""), tensors
+    return pack(value, ""), sharding.whole(tensors)
 
 
 def unpack_tree(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:

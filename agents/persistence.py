@@ -26,7 +26,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from agents import checkpoint
+from agents import checkpoint, processes
 from agents.critics import RewardTrunk
 from agents.envs import as_vec_env
 from agents.episodes import EpisodeBuffer
@@ -94,7 +94,7 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
                 the like are left out: half the size, enough to predict or to begin another training.
 
         Called during a rollout, by a callback say, it saves the run as it was before that rollout, which is then generated
-        again: ``num_timesteps`` is that of then.
+        again: ``num_timesteps`` is that of then. Of several processes all call it, and the first one writes.
         """
         moment = self._moment_to_save() if resume else None
         counters = moment["counters"] if moment else {name: getattr(self, name) for name in self.counters}
@@ -138,7 +138,8 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
             settings["optimizer"], members["optimizer.safetensors"] = pack_optimizer(self.policy.optimizer)
         if moment:
             members["moment.json"], members["moment.safetensors"] = pack_tree(moment)
-        checkpoint.write(path, members)
+        if processes.is_first():
+            checkpoint.write(path, members)
 
     @classmethod
     def load(  # type: ignore[override]
@@ -240,7 +241,7 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """As Stable-Baselines3's; the number of sub-environments may differ."""
-        env = as_vec_env(env, self._n_envs_saved or min(self.n_episodes, MAX_ENVS))
+        env = as_vec_env(env, self._n_envs_saved or min(self.n_own_episodes, MAX_ENVS))
         self.n_envs = env.num_envs
         super().set_env(env, force_reset)
         self._forget_moment(but_loaded=True)
@@ -259,7 +260,7 @@ def _explained(path: Any) -> Iterator[None]:
     """What the content of a checkpoint makes transformers, torch or this library raise is a CheckpointError."""
     try:
         yield
-    except (CheckpointError, torch.OutOfMemoryError):
+    except (CheckpointError, processes.ProcessLost, torch.OutOfMemoryError):
         raise
     except Exception as error:
         raise CheckpointError(
@@ -271,7 +272,8 @@ def _explained(path: Any) -> Iterator[None]:
 def _spaces(settings: dict[str, Any]) -> tuple[spaces.Dict, spaces.Discrete, int]:
     """The spaces of the environment that a checkpoint's model was trained on, and how many sub-environments there were."""
     length, vocab_size = settings["spaces"]["max_length"], settings["spaces"]["vocab_size"]
-    n_envs = settings.get("n_envs") or min(settings["attributes"]["n_episodes"], MAX_ENVS)
+    n_own = settings["attributes"]["n_episodes"] // processes.count()
+    n_envs = settings.get("n_envs") or min(max(1, n_own), MAX_ENVS)
     if type(n_envs) is not int or n_envs < 1:
         raise ValueError(f"n_envs is {n_envs!r}")
     observation_space = spaces.Dict(

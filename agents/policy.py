@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from agents import critics
+from agents import critics, processes, sharding
 from agents.lm import LanguageModel, SequenceBatch, load_causal_lm
 from agents.lora import has_adapter, merged, put_adapter
 from agents.memory import recompute_layers
@@ -260,19 +260,21 @@ class CausalLMPolicy(BasePolicy):
         """Write a plain Hugging Face folder: any transformers program loads it. The value head lies beside the weights.
 
         An adapter is merged into the written weights; those of the policy stay as they are.
-        ``generate`` samples at the temperature that was trained, if that is not 1.
+        ``generate`` samples at the temperature that was trained, if that is not 1. Of several processes all call it, and the
+        first one writes.
         """
         generation = self.lm.model.generation_config
         if generation is not None and self.lm.temperature != 1.0:
             generation.do_sample, generation.temperature = True, self.lm.temperature
-        merged(self.lm.model).save_pretrained(folder)
+        weights = None if has_adapter(self.lm.model) else sharding.whole(self.lm.model.state_dict())
+        head = None if self.value_head is None else sharding.whole(self.value_head.state_dict())
+        if not processes.is_first():
+            return
+        merged(self.lm.model).save_pretrained(folder, state_dict=weights)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
-        if self.value_head is not None:
-            head = {
-                name: tensor.detach().cpu().contiguous()
-                for name, tensor in self.value_head.state_dict().items()
-            }
+        if head is not None:
+            head = {name: tensor.detach().cpu().contiguous() for name, tensor in head.items()}
             save_file(head, Path(folder) / "value_head.safetensors")
 
     def save(self, path: str | os.PathLike) -> None:  # type: ignore[override]

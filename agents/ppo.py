@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 from torch import Tensor
 
+from agents import processes
 from agents.advantages import gae, whiten
 from agents.episodes import EpisodeBuffer, Minibatch
 from agents.losses import clipped_surrogate, ratio_stats, value_loss
@@ -30,7 +30,8 @@ class TextPPO(OnPolicyTextAlgorithm):
             (``AutoresetMode.SAME_STEP``), which is not its default.
         learning_rate: a float (constant, as in Stable-Baselines3), a schedule, or None: linear to 0 from
             1e-5 * sqrt(124e6 / parameters), at most 3e-4; ten times that for a LoRA adapter.
-        n_episodes: episodes per rollout; 64 is Ouyang et al.'s order divided to fit a laptop (they use 512).
+        n_episodes: episodes per rollout; 64 is Ouyang et al.'s order divided to fit a laptop (they use 512). Of several
+            processes each plays as many.
         batch_size: episodes per minibatch.
         n_epochs: passes over each rollout; 4 as in Ziegler et al. 2019 and Stiennon et al. 2020.
         gamma: discount; 1.0, for only the end is rewarded (Ziegler et al. 2019).
@@ -58,7 +59,8 @@ class TextPPO(OnPolicyTextAlgorithm):
         max_tokens_per_batch: tokens per forward pass, padding, prompts and responses counted; changes memory, not the
             result. An episode that is longer stands alone.
         samples_per_prompt: episodes in which each prompt of a rollout is answered.
-        n_envs: sub-environments that a single environment or id is turned into; None: n_episodes, at most 64.
+        n_envs: sub-environments that a single environment or id is turned into, in each process; None: as many as it plays
+            episodes, at most 64.
         stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: as in Stable-Baselines3.
 
     Raises:
@@ -197,7 +199,7 @@ class TextPPO(OnPolicyTextAlgorithm):
         if clip_range_vf is not None:
             self.logger.record("train/clip_range_vf", clip_range_vf)
         if self.ent_coef == 0.0:
-            self.logger.record("train/entropy_loss", -float(np.mean(self.rollout_buffer.entropies)))
+            self.logger.record("train/entropy_loss", -processes.mean(self.rollout_buffer.entropies))
 
     def learn(  # type: ignore[override]
         self,

@@ -7,6 +7,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 from torch import Tensor
 
+from agents import processes
 from agents.advantages import leave_one_out, returns_to_go, whiten
 from agents.episodes import EpisodeBuffer, Minibatch
 from agents.losses import clipped_surrogate, ratio_stats
@@ -64,8 +65,11 @@ class TextREINFORCE(OnPolicyTextAlgorithm):
     def compute_advantages(self, buffer: EpisodeBuffer) -> None:
         """Returns less the baseline, the same for all tokens of a response."""
         returns = buffer.sum_per_episode(buffer.rewards).astype(np.float64)
-        together = np.zeros(len(returns), dtype=np.int64)
-        advantages = returns if self.baseline == "none" else leave_one_out(returns, together)
+        advantages = returns
+        if self.baseline == "mean":
+            of_all = processes.together(returns)
+            in_one_group = np.zeros(len(of_all), dtype=np.int64)
+            advantages = leave_one_out(of_all, in_one_group)[buffer.first :][: len(returns)]
         buffer.advantages, buffer.returns = buffer.spread(advantages), buffer.spread(returns)
 
     def loss(self, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -14,9 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
+from agents import processes
 from agents.envs import common_attribute
 from agents.episodes import EpisodeBuffer
 from agents.kl import KLController
@@ -75,6 +77,7 @@ class ResumableAlgorithm(BaseAlgorithm):
     iteration: int = 0
     interruptible: bool = False
     torn: bool = False
+    stop_requested: bool = False
     _moment: dict[str, Any] | None = None  # the point of rest to go on from, where the model has left it
     _was_loaded: bool = False  # the moment is a checkpoint's, and `learn` has not put it back yet
     _callback: BaseCallback | None = None
@@ -91,25 +94,33 @@ class ResumableAlgorithm(BaseAlgorithm):
         return log_files(getattr(self, "_logger", None), self._callback)
 
     def moment(self) -> dict[str, Any]:
-        """Everything but weights and settings that decides how training goes on from here."""
+        """Everything but weights and settings that decides how training goes on from here, of all processes."""
         logger = getattr(self, "_logger", None)
+        own, *others = processes.of_all(self._own_moment())
+        rollout = own.pop("rollout")
         return {
             "counters": {name: getattr(self, name) for name in self.counters},
             "kl_controller": dict(vars(self.kl_controller)),
             "episode_infos": list(self.ep_info_buffer or ()),
+            **own,
+            "callbacks": {} if self._callback is None else callback_states(self._callback),
+            "logger": None if logger is None else logger_state(logger),
+            "files": {path.name: file_position(path) for path in self.log_files},
+            "update": (
+                None if self.update is None else {"progress": asdict(self.update), "rollout": rollout}
+            ),
+            "other_processes": others,
+        }
+
+    def _own_moment(self) -> dict[str, Any]:
+        """The part of the moment that each process has for itself."""
+        return {
             "reward_counts": self._reward_counts(),
             "random": random_state(),
             "environment": (
                 None if self.env is None else environment_state(self.env, again=self._last_obs is not None)
             ),
-            "callbacks": {} if self._callback is None else callback_states(self._callback),
-            "logger": None if logger is None else logger_state(logger),
-            "files": {path.name: file_position(path) for path in self.log_files},
-            "update": (
-                None
-                if self.update is None
-                else {"progress": asdict(self.update), "rollout": self.rollout_buffer.state()}
-            ),
+            "rollout": None if self.update is None else self.rollout_buffer.state(),
         }
 
     def _take_up(self, moment: dict[str, Any]) -> None:
@@ -123,7 +134,7 @@ class ResumableAlgorithm(BaseAlgorithm):
         self.kl_controller = KLController(**moment["kl_controller"])
         self.ep_info_buffer = deque(moment["episode_infos"], maxlen=self._stats_window_size)
         self.ep_success_buffer = deque(maxlen=self._stats_window_size)
-        self._moment, self._was_loaded = moment, True
+        self._moment, self._was_loaded = moment_of_this_process(moment), True
 
     def _loaded_moment(self, reset_num_timesteps: bool) -> dict[str, Any] | None:
         """The moment that ``learn`` is to put back: a checkpoint's, if it goes on counting; each once."""
@@ -164,9 +175,19 @@ class ResumableAlgorithm(BaseAlgorithm):
             counts.update(common_attribute(self.env, "reward_counts", {}))
         return dict(counts)
 
+    def _is_to_stop(self) -> bool:
+        """Whether any process was asked to stop: then all do."""
+        self.stop_requested = processes.anywhere(self.stop_requested)
+        return self.stop_requested
+
     def set_random_seed(self, seed: int | None = None) -> None:
-        """As Stable-Baselines3's. After a ``load`` it replaces the random numbers that training would have gone on with."""
-        super().set_random_seed(seed)
+        """As Stable-Baselines3's. After a ``load`` it replaces the random numbers that training would have gone on with. Each
+        process gets numbers of its own."""
+        if seed is None and processes.rank():
+            torch.seed()  # torch begins with the same random numbers in each process
+        # Sub-environment i of this process has seed + offset + i.
+        offset = processes.rank() * getattr(self, "n_envs", 1)
+        super().set_random_seed(None if seed is None else seed + offset)
         if seed is not None and self._moment is not None:
             self._moment = self._moment | {"random": None, "environment": None}
 
@@ -193,11 +214,32 @@ class ResumableAlgorithm(BaseAlgorithm):
 
     @contextmanager
     def _may_be_interrupted(self) -> Iterator[None]:
-        self.interruptible = True
+        # Where there are others, they would wait for what this process was about to tell them.
+        self.interruptible = processes.count() == 1
         try:
             yield
         finally:
             self.interruptible = False
+
+
+def moment_of_this_process(moment: dict[str, Any]) -> dict[str, Any]:
+    """A moment of which every process has its own part. In another number of processes than it was taken down in, random
+    numbers and prompts begin anew, and an update that was not over is left out."""
+    others = moment.get("other_processes", [])  # of a checkpoint from before there were several: none
+    if len(others) + 1 != processes.count():
+        warnings.warn(
+            f"The checkpoint is one of {len(others) + 1} processes, and this is one of {processes.count()}: random numbers "
+            "and prompts begin anew. Weights, optimiser, counters and KL coefficient go on.",
+            stacklevel=4,
+        )
+        return moment | {"random": None, "environment": None, "update": None, "other_processes": []}
+    if not processes.rank():
+        return moment
+    own = others[processes.rank() - 1]
+    update = moment["update"] and {**moment["update"], "rollout": own["rollout"]}
+    return (
+        moment | {name: own[name] for name in ("reward_counts", "random", "environment")} | {"update": update}
+    )
 
 
 @contextmanager

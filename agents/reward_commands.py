@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace
 
+from agents import processes
 from agents.callbacks import stop_on_signals
 from agents.commands import check_model, exit_status, set_up
 from agents.runs import RunFolder
@@ -36,11 +37,14 @@ def train(options: Namespace, config: str) -> int:
     learned, held_out = split(records, options.held_out, options.seed) if options.held_out else (records, [])
     completions = read_completions(options.calibrate_on) if options.calibrate_on else []
     arguments = {name: getattr(options, name) for name in TRAIN_ARGUMENTS}
-    with stop_on_signals() as stopped:
+    with stop_on_signals() as stopped, processes.explained():
         made = learning.train(
             options.model, learned, held_out=held_out or None, should_stop=lambda: bool(stopped), **arguments
         )
+    stopped.agree()
     run.start(config)
+    if not processes.is_first():
+        return exit_status(stopped)
     made.model.save_pretrained(run.path)
     made.tokenizer.save_pretrained(run.path)
     result: dict[str, Any] = {

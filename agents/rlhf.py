@@ -28,6 +28,7 @@ import torch
 import yaml
 from rich.console import Console
 
+from agents import processes
 from agents.callbacks import SignalReceived, stop_on_signals
 from agents.ledger import RECORD, Ledger
 from agents.loop_files import LAST_REWARD
@@ -85,6 +86,11 @@ class Loop(LoopStages):
         redo: str | None = None,
         console: Console | None = None,
     ):
+        if processes.count() > 1:
+            raise ValueError(
+                f"This is one of {processes.count()} processes: in Loop, which runs in one. Start it alone, or run "
+                "the stages in several: rlhf sft, rlhf reward train and rlhf ppo, with rlhf feedback between them."
+            )
         self.folder = Path(out)
         check_can_be_folder(self.folder)
         self._check_folder()

@@ -1,6 +1,7 @@
 """The first half of an iteration: whole episodes, their scores, and what the update needs to know of them."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents import processes, sharding
 from agents.checks import check_groups, check_rollout
 from agents.envs import common_attribute
 from agents.episodes import EpisodeBuffer
@@ -45,7 +47,6 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
     max_tokens_per_batch: int | None
     samples_per_prompt: int
     kl_in_reward: bool = True
-    stop_requested: bool = False
     _slots: Slots | LeftPaddedBatch | None = None
 
     def compute_advantages(self, buffer: EpisodeBuffer) -> None:
@@ -58,11 +59,13 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
         """Generate exactly ``n_rollout_steps`` whole episodes, score them, and prepare them for ``train``.
 
         Sub-environments whose turn is over rest, so no token is generated that is not used. Returns False if the callback
-        or ``stop`` ended it early.
+        or ``stop`` ended it early. Each process has its own episodes; what is logged is of all.
         """
         self._moment, self.update = self.moment(), None
         with self._may_be_interrupted():
-            return self._collect(env, callback, rollout_buffer, n_rollout_steps)
+            callback.on_rollout_start()
+            with sharding.assembled(self.policy):
+                return self._collect(env, callback, rollout_buffer, n_rollout_steps)
 
     def _collect(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: EpisodeBuffer, n_rollout_steps: int
@@ -80,8 +83,8 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
         masks_actions = bool(common_attribute(env, "masks_actions", False))
         active = np.arange(env.num_envs) < n_rollout_steps
         starting = active.copy()
-        n_started, n_steps = int(active.sum()), 0
-        callback.on_rollout_start()
+        n_started, n_steps, n_before = int(active.sum()), 0, self.num_timesteps
+        is_complete = True
         with deferred_scores(env) as collect_scores, kept_casts():
             while active.any():
                 running = active & ~starting
@@ -101,8 +104,8 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
                 self.num_timesteps += len(rows)
                 callback.update_locals(locals())
                 if not callback.on_step() or self.stop_requested:
-                    self._last_obs = None  # episodes cut short are thrown away, not continued
-                    return False
+                    is_complete = False
+                    break
                 rollout_buffer.add(rows, lengths[rows], log_probs.cpu().numpy(), rewards[rows], legal)
                 starting[rows] = dones[rows]
                 for row in rows[dones[rows]]:
@@ -114,6 +117,10 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
                     n_started += int(active[row])
                 self._last_obs = new_obs  # type: ignore[assignment]
                 self._last_episode_starts = dones
+            self.num_timesteps = n_before + int(processes.total(self.num_timesteps - n_before))
+            if processes.anywhere(not is_complete):
+                self._last_obs = None  # episodes cut short are thrown away, not continued
+                return False
             if not can_rest or self.samples_per_prompt > 1:
                 # Rows whose turn was over had to go on, or hold prompts of a group that is over: they start anew.
                 self._last_obs = None
@@ -148,8 +155,8 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
             buffer.log_probs[tokens] = log_probs.cpu().numpy()
             buffer.entropies[tokens] = entropies.cpu().numpy()
             buffer.ref_log_probs[tokens] = self.reference.token_log_probs(batch)[0].cpu().numpy()
-        error = np.abs(buffer.sampled_log_probs - buffer.log_probs).mean()
-        self.logger.record("rollout/log_prob_error", float(error))  # nats; rounding, unless sampling differs
+        error = processes.mean(np.abs(buffer.sampled_log_probs - buffer.log_probs))
+        self.logger.record("rollout/log_prob_error", error)  # nats; rounding, unless sampling differs
         if self._n_updates == 0:
             tolerance = 1e-3 if self.policy.lm.dtype == torch.float32 else 0.1
             starts_as_policy = self.reference_model is None and adds_nothing(self.policy.lm.model)
@@ -174,18 +181,18 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
         )
         if self._episodes_can_end:
             buffer.rewards[last] -= self.missing_eos_penalty * unfinished
-            self.logger.record("rollout/eos_rate", float(1 - unfinished.mean()))
+            self.logger.record("rollout/eos_rate", 1 - processes.mean(unfinished))
         if self.kl_in_reward:
             buffer.rewards -= self.kl_controller.coef * kl
         for name, estimator in (("objective/kl", "k1"), ("objective/kl_k3", "k3")):
             nats = buffer.sum_per_episode(kl_estimate(buffer.log_probs, buffer.ref_log_probs, estimator))
-            self.logger.record(name, float(nats.mean()))
+            self.logger.record(name, processes.mean(nats))
             if estimator == "k1":
                 for episode, episode_nats in zip(buffer.episodes, nats):
                     episode.kl = float(episode_nats)
         self.logger.record("objective/kl_coef", self.kl_controller.coef)
-        self.logger.record("objective/rlhf_reward", float(buffer.sum_per_episode(buffer.rewards).mean()))
-        self.kl_controller.update(float(buffer.sum_per_episode(kl).mean()), len(buffer.episodes))
+        self.logger.record("objective/rlhf_reward", processes.mean(buffer.sum_per_episode(buffer.rewards)))
+        self.kl_controller.update(processes.mean(buffer.sum_per_episode(kl)), len(buffer.all_lengths))
 
     @property
     def _episodes_can_end(self) -> bool:
@@ -198,15 +205,19 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
     def _record_rollout(self, buffer: EpisodeBuffer) -> None:
         assert self.ep_info_buffer is not None
         elapsed = time.time() - self.start_time / 1e9
+        scores = processes.together(np.array([episode.score for episode in buffer.episodes]))
         self.ep_info_buffer.extend(
-            {"r": e.score, "l": len(e.positions), "t": elapsed} for e in buffer.episodes
+            {"r": score, "l": length, "t": elapsed}
+            for score, length in zip(scores.tolist(), buffer.all_lengths.tolist())
         )
-        scores = np.array([episode.score for episode in buffer.episodes])
         self.logger.record("objective/scores", float(scores.mean()))
         self.logger.record("objective/scores_std", float(scores.std()))
-        self.logger.record("objective/entropy", float(buffer.entropies.mean()))
+        self.logger.record("objective/entropy", processes.mean(buffer.entropies))
         assert self.env is not None
-        for name, count in self._reward_counts().items():
+        counts: Counter[str] = Counter()
+        for of_one in processes.of_all(self._reward_counts()):
+            counts.update(of_one)
+        for name, count in counts.items():
             self.logger.record(f"reward_model/{name}", count)
 
 

@@ -29,6 +29,7 @@ import torch
 import yaml
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat, filter_excluded_keys
 
+from agents import processes
 from reward_models.files import replacing
 
 _OURS = (
@@ -126,7 +127,16 @@ class RunFolder:
             )
 
     def start(self, config: str) -> None:
-        """Make the folder and write config.yaml, without an earlier run's files; where it resumes, these stay."""
+        """Make the folder and write config.yaml, without an earlier run's files; where it resumes, these stay.
+
+        Of several processes the first does it, once all have looked at what was there.
+        """
+        processes.wait()
+        if processes.is_first():
+            self._start(config)
+        processes.wait()
+
+    def _start(self, config: str) -> None:
         for folder in (self.path, self.checkpoints):
             for path in folder.glob(".*.tmp"):
                 if not self._counts(path):
@@ -158,21 +168,26 @@ class RunFolder:
     result = property(lambda self: self.path / "result.json")
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Write result.json, whole or not at all; NaN and infinities become null.
+        """Write result.json, whole or not at all, in the first process; NaN and infinities become null.
 
         Raises:
             TypeError: a value that JSON cannot hold.
         """
+        if not processes.is_first():
+            return
         text = json.dumps(plain(result), indent=2, allow_nan=False) + "\n"
         with replacing(self.result) as file:
             file.write(text.encode())
 
     def logger(self, *more: KVWriter, tensorboard: bool = True, step: int = 0) -> Logger:
-        """A Stable-Baselines3 logger that writes metrics.jsonl, TensorBoard events and what else is given.
+        """A Stable-Baselines3 logger that writes metrics.jsonl, TensorBoard events and what else is given; of several
+        processes the first one's alone writes.
 
         Args:
             step: where the run goes on; TensorBoard then hides the events after it, which are to come once more.
         """
+        if not processes.is_first():
+            return Logger(str(self.path), [])
         formats: list[KVWriter] = [MetricsWriter(self.metrics), *more]
         if tensorboard:
             board = TensorBoardOutputFormat(str(self.tensorboard))

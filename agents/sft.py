@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel, TrainingArguments
 
+from agents import processes, sharding
 from agents.demonstrations import IGNORED, DemonstrationEncoder, Example, Pair, collate, read_pairs
 from agents.lm import load_causal_lm
 from agents.lora import merged, put_adapter, train_adapter_only
@@ -107,7 +108,7 @@ def finetune(
         output_dir: gets a plain Hugging Face folder, model and tokenizer; None: nothing is written.
         epochs: passes over the demonstrations; 3 (transformers' default; Ouyang et al. 2022 use 16).
         max_steps: optimiser steps instead of epochs.
-        batch_size: demonstrations per step.
+        batch_size: demonstrations per step; of several processes each takes as many of them.
         learning_rate: its peak; 5e-5 (transformers' default); small models bear 1e-3.
         lr_schedule: after warm-up: "linear" to 0, "cosine" to 0, or "constant".
         max_length: longest prompt plus response in tokens; longer ones are left out, and said. None: what the
@@ -136,6 +137,11 @@ def finetune(
     """
     if lr_schedule not in ("linear", "cosine", "constant"):
         raise ValueError(f"lr_schedule={lr_schedule!r} is not known. Use linear, cosine or constant.")
+    if sharding.is_asked_for():
+        raise ValueError(
+            "use_fsdp is set: in accelerate's settings, for finetune. Fine-tuning shards no weights: start it without, or "
+            "fine-tune a model that needs it with transformers' own Trainer."
+        )
     torch.manual_seed(seed)
     tokenizer = load_tokenizer(tokenizer if tokenizer is not None else _own_tokenizer(model))
     encode = DemonstrationEncoder(tokenizer, eos_token_id, response_prefix)
@@ -166,7 +172,7 @@ def finetune(
             output_dir=scratch,
             num_train_epochs=epochs,
             max_steps=max_steps or -1,
-            per_device_train_batch_size=batch_size,
+            per_device_train_batch_size=processes.share(batch_size, "batch_size", "finetune"),
             learning_rate=learning_rate,
             lr_scheduler_type="constant_with_warmup" if lr_schedule == "constant" else lr_schedule,
             warmup_steps=warmup_steps,
@@ -186,7 +192,7 @@ def finetune(
         )
         if on_start is not None:
             on_start()
-        shown = spread(kept_back or pairs, samples)
+        shown = spread(kept_back or pairs, samples) if processes.is_first() else []
         answer = Answers(tokenizer, encode, shown, limit, sample_temperature, seed)
         before = answer(lm)
         loss_before = response_loss(lm, held_out_examples, batch_size) if held_out_examples else None
@@ -223,10 +229,11 @@ def finetune(
         ],
         losses=watch.losses,
     )
-    if result.folder is not None:
+    if result.folder is not None and processes.is_first():
         with quiet_transformers():
             lm.save_pretrained(result.folder)
             tokenizer.save_pretrained(result.folder)
+    processes.wait()
     return result
 
 

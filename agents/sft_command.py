@@ -6,6 +6,7 @@ from dataclasses import asdict
 from jsonargparse import Namespace
 from rich.console import Console
 
+from agents import processes
 from agents.callbacks import SignalReceived, stop_on_signals
 from agents.commands import check_model, exit_status, set_up
 from agents.lora import of_rank
@@ -29,13 +30,16 @@ def sft(options: Namespace, config: str) -> int:
     for name in ("overwrite", "threads"):
         arguments.pop(name)
     arguments["lora"] = of_rank(arguments.pop("lora_r"))
-    with stop_on_signals() as stopped:
+    with stop_on_signals() as stopped, processes.explained():
         result = finetune(
             **arguments,
             checkpoint=run.last_checkpoint,
             on_start=lambda: run.start(config),
             should_stop=lambda: bool(stopped),
         )
+    stopped.agree()
+    if not processes.is_first():
+        return exit_status(stopped)
     report(result, run, stopped)
     return exit_status(
         stopped,

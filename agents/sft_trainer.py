@@ -26,7 +26,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from agents import checkpoint
+from agents import checkpoint, processes
 from agents.demonstrations import IGNORED, Example, collate
 from agents.packing import (
     CheckpointError,
@@ -59,7 +59,8 @@ class Progress(TrainerCallback):
         checkpoint_every: int | None = None,
         seconds: float = 2.0,
     ):
-        self.should_stop, self.file, self.every, self.seconds = should_stop, file, checkpoint_every, seconds
+        self.should_stop, self.every, self.seconds = should_stop, checkpoint_every, seconds
+        self.file = file if processes.is_first() else None
         self.losses: list[float] = []
         self.earlier = 0.0
         self.start = time.perf_counter()
@@ -70,7 +71,7 @@ class Progress(TrainerCallback):
         self.begin = state.global_step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.should_stop():
+        if processes.anywhere(self.should_stop()):
             self.stopped = control.should_training_stop = True
         due = self.every and state.global_step % self.every == 0
         control.should_save = self.every is not None and bool(due or self.stopped)
@@ -129,7 +130,7 @@ class Resumed:
     model: Mapping[str, torch.Tensor]
     optimizer: tuple[Any, Mapping[str, torch.Tensor]]
     scheduler: Mapping[str, Any]
-    random: Mapping[str, Any]
+    random: Sequence[Mapping[str, Any]]
     losses: list[float]
     seconds: float
 
@@ -151,7 +152,7 @@ class Resumed:
                 members["model.safetensors"],
                 (training["optimizer"], members["optimizer.safetensors"]),
                 rest["scheduler"],
-                rest["random"],
+                [rest["random"], *rest.get("random_of_others", [])],
                 rest["losses"].tolist(),
                 float(training["seconds"]),
             )
@@ -186,7 +187,7 @@ class ResumableTrainer(Trainer):
     ):
         self.progress, self.settings, self.checkpoint_path = progress, dict(settings), checkpoint_path
         lengths = [len(example["input_ids"]) for example in examples]
-        self.order = LengthGroups(lengths, arguments.train_batch_size, arguments.seed)
+        self.order = LengthGroups(lengths, arguments.train_batch_size * processes.count(), arguments.seed)
         self.resumed: Resumed | None = None
         # Mixed precision wraps the model's whole forward pass, so there it is called as a whole.
         self.by_tokens = not (arguments.bf16 or arguments.fp16) and is_output_of_hidden(model)
@@ -244,9 +245,11 @@ class ResumableTrainer(Trainer):
     def _save_checkpoint(self, *_: Any) -> None:
         assert self.checkpoint_path is not None and self.model is not None and self.lr_scheduler is not None
         optimizer, optimizer_tensors = pack_optimizer(self._bare_optimizer())
+        first, *others = processes.of_all(random_state())
         rest, rest_tensors = pack_tree(
             {
-                "random": random_state(),
+                "random": first,
+                "random_of_others": others,
                 "scheduler": self.lr_scheduler.state_dict(),
                 "losses": torch.tensor(self.progress.losses, dtype=torch.float64),
             }
@@ -264,8 +267,9 @@ class ResumableTrainer(Trainer):
             "optimizer.safetensors": optimizer_tensors,
             "rest.safetensors": rest_tensors,
         }
-        self.checkpoint_path.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.write(self.checkpoint_path, members)
+        if processes.is_first():
+            self.checkpoint_path.parent.mkdir(parents=True, exist_ok=True)
+            checkpoint.write(self.checkpoint_path, members)
 
     def _load_from_checkpoint(self, *_: Any) -> None:
         assert self.model is not None and self.resumed is not None
@@ -280,7 +284,8 @@ class ResumableTrainer(Trainer):
     def _load_rng_state(self, path: str | None) -> None:
         if path is not None:
             assert self.resumed is not None
-            set_random_state(self.resumed.random)
+            # In another number of processes than before, some go on from the first one's.
+            set_random_state(self.resumed.random[processes.rank() % len(self.resumed.random)])
 
     def _bare_optimizer(self) -> torch.optim.Optimizer:
         wrapped: Any = self.optimizer  # by accelerate

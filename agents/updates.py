@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 
+from agents import processes
 from agents.checks import check_first_minibatch
 from agents.episodes import EpisodeBuffer, Minibatch
 from agents.policy import CausalLMPolicy
@@ -26,7 +26,6 @@ class EpisodeUpdate(ResumableAlgorithm, OnPolicyAlgorithm):
     micro_batch_size: int | None
     max_tokens_per_batch: int | None
     target_kl: float | None
-    stop_requested: bool = False
     uses_critic: ClassVar[bool] = True
 
     def loss(self, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -52,7 +51,7 @@ class EpisodeUpdate(ResumableAlgorithm, OnPolicyAlgorithm):
             for micro_batches in buffer.minibatches(
                 self.batch_size, self.micro_batch_size, rest, self.max_tokens_per_batch
             ):
-                if self.stop_requested:
+                if self._is_to_stop():
                     return
                 self._learn_from(micro_batches, update)
                 if update.epoch == self.n_epochs:  # it went too far
@@ -74,7 +73,7 @@ class EpisodeUpdate(ResumableAlgorithm, OnPolicyAlgorithm):
                 loss.backward()
                 for name, value in (stats | {"loss": loss.detach()}).items():
                     sums[name] += value
-            values = {name: float(value) for name, value in sums.items()}
+            values = dict(zip(sums, processes.total([float(value) for value in sums.values()]).tolist()))
         for name, number in values.items():
             log.setdefault(name, []).append(number)
         if update.epoch == 0 and update.minibatch == 0:
@@ -87,7 +86,7 @@ class EpisodeUpdate(ResumableAlgorithm, OnPolicyAlgorithm):
                 print(f"Early stopping at epoch {update.epoch}: approx_kl is {values['approx_kl']:.3f}")
             update.epoch = self.n_epochs
             return
-        norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm))
+        norm = processes.clip_gradients(self.policy.parameters(), self.max_grad_norm)
         if not math.isfinite(norm):  # a step along it would leave a policy that can sample nothing
             raise ValueError(
                 f"The gradient is {norm} after {self.num_timesteps} timesteps, in update {self._n_updates + 1}; the policy "
@@ -104,7 +103,7 @@ class EpisodeUpdate(ResumableAlgorithm, OnPolicyAlgorithm):
             self.logger.record(f"train/{name}", values[-1] if name == "loss" else float(np.mean(values)))
         if self.uses_critic:
             buffer = self.rollout_buffer
-            self.logger.record(
-                "train/explained_variance", float(explained_variance(buffer.values, buffer.returns))
-            )
+            unexplained = processes.variance(buffer.returns - buffer.values)
+            whole = processes.variance(buffer.returns)
+            self.logger.record("train/explained_variance", 1 - unexplained / whole if whole else math.nan)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
@@ -118,7 +119,7 @@ def train(
         held_out: preferences to measure on after each epoch; or the share of the prompts to hold out, such as 0.1.
         ranking_loss: "plackett_luce", or "pairs" for Bradley-Terry on all pairs of a ranking (Ouyang et al. 2022, 3.5).
         epochs: passes over the preferences. Small models need several: the first may look useless.
-        batch_size: pairs or rankings per step.
+        batch_size: pairs or rankings per step; of several processes (`accelerate launch`) each takes as many of them.
         learning_rate: its peak; 1e-4 (TRL's default).
         lr_schedule: after warm-up: "linear" to 0, "cosine" to 0, or "constant".
         weight_decay: of AdamW, which is fused.
@@ -169,9 +170,20 @@ def train(
             weight_decay=weight_decay, optim="adamw_torch_fused", remove_unused_columns=False, dataloader_pin_memory=False,
             use_cpu=device == "cpu", seed=seed, save_strategy="no", logging_strategy="no", report_to=[], disable_tqdm=True,
         )  # fmt: skip
+        settings = TrainingArguments(**(arguments | training_arguments))
+        is_first = settings.process_index == 0
+        if settings.world_size > 1 and parse_flag_from_env("ACCELERATE_USE_FSDP"):
+            raise ValueError(
+                "use_fsdp is set: in accelerate's settings, for train. A reward model's weights are not sharded: start it "
+                "without, data parallel."
+            )
+        settings.per_device_train_batch_size = _share(
+            settings.per_device_train_batch_size, settings.world_size
+        )
+        watch.file = progress if is_first else None
         trainer = _RewardTrainer(
             EveryToken(head) if token_coef else head,
-            TrainingArguments(**(arguments | training_arguments)),
+            settings,
             examples,
             watch,
             label_smoothing,
@@ -196,7 +208,7 @@ def train(
         seconds=time.perf_counter() - started,
         stopped=watch.stopped,
     )
-    if result.folder is not None:
+    if result.folder is not None and is_first:
         with quiet_transformers():
             classifier.save_pretrained(result.folder)
             tokenizer.save_pretrained(result.folder)
@@ -232,6 +244,15 @@ def set_dropout(model: nn.Module, rate: float) -> None:
         for name in ("attention_dropout", "dropout"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, rate)
+
+
+def _share(batch_size: int, n_processes: int) -> int:
+    if batch_size % n_processes:
+        raise ValueError(
+            f"batch_size is {batch_size}: in train, in {n_processes} processes. Each takes as many as the others: make it a "
+            f"multiple of {n_processes}."
+        )
+    return batch_size // n_processes
 
 
 def _check_vocabulary(classifier: PreTrainedModel, tokenizer: Any) -> None:
@@ -270,7 +291,7 @@ class _RewardTrainer(Trainer):
 
     def _get_train_sampler(self, *_: Any) -> BucketSampler:
         lengths = [example.length for example in self.examples]
-        return BucketSampler(lengths, self.args.train_batch_size, self.args.seed)
+        return BucketSampler(lengths, self.args.train_batch_size * self.args.world_size, self.args.seed)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:  # type: ignore[override]
         group, n_groups = inputs.pop("group"), inputs.pop("n_groups")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 import torch
+from accelerate.utils import reduce
 from torch import Tensor
 from transformers import TrainerCallback
 
@@ -55,7 +56,7 @@ class Watch(TrainerCallback):
         self.start = self.said = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.should_stop():
+        if reduce(torch.tensor(int(self.should_stop()), device=args.device), "max"):  # in any process
             self.stopped = control.should_training_stop = True
         now = time.perf_counter()
         if self.file is not None and now - self.said >= self.seconds:
@@ -66,7 +67,7 @@ class Watch(TrainerCallback):
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if len(self.losses) == self.earlier:
             return
-        train_loss = torch.stack(self.losses[self.earlier :]).mean().item()
+        train_loss = reduce(torch.stack(self.losses[self.earlier :]).mean(), "mean").item()  # over all processes
         self.earlier = len(self.losses)
         held_out = held_out_metrics(self.head, self.held_out) if self.held_out else (None, None)
         epoch = Epoch(len(self.epochs) + 1, train_loss, *held_out)

@@ -145,8 +145,8 @@ def ppo_parser() -> ArgumentParser:
     )
     add_flag(parser, "--overwrite", "remove a run that lies in the folder")
     add_flag(parser, "--resume", "go on with the run in the folder, exactly; begin it where there is none")
-    add("--n-episodes", type=PositiveInt, default=64, help="episodes per rollout")
-    add("--batch-size", type=PositiveInt, default=16, help="episodes per minibatch")
+    add("--n-episodes", type=PositiveInt, default=64, help="episodes per rollout, of all processes")
+    add("--batch-size", type=PositiveInt, default=16, help="episodes per minibatch, of all processes")
     add(
         "--micro-batch-size",
         type=PositiveInt | None,
@@ -162,7 +162,7 @@ def ppo_parser() -> ArgumentParser:
     add(
         "--n-envs",
         type=PositiveInt | None,
-        help="episodes generated side by side; default: --n-episodes, at most 64",
+        help="episodes generated side by side in each process; default: all that it plays, at most 64",
     )
     add("--learning-rate", type=Rate | None, help="default: from the number of parameters")
     add("--lr-schedule", type=Literal["linear", "constant"], default="linear", help="linear falls to 0")

@@ -1,0 +1,113 @@
+"""FSDP2: each process keeps a part of the policy's weights, of their gradients and of the optimiser's state.
+
+`accelerate launch --use_fsdp --fsdp_version 2` asks for it. The update gathers one layer after another; a rollout gathers the
+whole policy before it begins, because processes do not decode the same number of tokens. The reference is not trained, and
+each process has a whole one.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate import FullyShardedDataParallelPlugin
+from accelerate.utils import parse_flag_from_env
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from agents import processes
+from agents.lora import has_adapter
+
+if TYPE_CHECKING:
+    from agents.policy import CausalLMPolicy
+
+
+def is_asked_for() -> bool:
+    """Whether the processes were started to shard the weights."""
+    return parse_flag_from_env("ACCELERATE_USE_FSDP") and processes.count() > 1
+
+
+def shard(policy: CausalLMPolicy) -> None:
+    """Leave this process its part of the policy: each of the model's layers is a unit, and so is what remains.
+
+    Of accelerate's settings, ``fsdp_reshard_after_forward`` and ``fsdp_transformer_layer_cls_to_wrap`` are heeded.
+
+    Raises:
+        ValueError: for FSDP 1; for a policy with an adapter, whose weights the reference shares.
+    """
+    if has_adapter(policy.lm.model):
+        raise ValueError(
+            "use_fsdp is set: in accelerate's settings, for a policy with a LoRA adapter, whose weights the reference "
+            "shares. Start it without, data parallel: an adapter's gradients and optimiser state are small."
+        )
+    plugin = FullyShardedDataParallelPlugin()
+    if plugin.fsdp_version != 2:
+        raise ValueError(
+            f"fsdp_version is {plugin.fsdp_version}: in accelerate's settings. Only FSDP2 is supported: "
+            "accelerate launch --use_fsdp --fsdp_version 2."
+        )
+    kinds = plugin.transformer_cls_names_to_wrap or policy.lm.model._no_split_modules or ()
+    names = {parameter: name for name, parameter in policy.named_parameters()}
+    mesh = init_device_mesh(policy.device.type, (processes.count(),))
+    for module in list(policy.modules()):
+        if type(module).__name__ in kinds:
+            fully_shard(module, mesh=mesh, reshard_after_forward=plugin.reshard_after_forward)
+    fully_shard(policy, mesh=mesh, reshard_after_forward=False)
+    parts = dict(policy.named_parameters())
+    for group in policy.optimizer.param_groups:
+        group["params"] = [parts[names[parameter]] for parameter in group["params"]]
+    for unit in _units(policy):
+        # Losses are divided by what all processes have, so that their gradients add up; gloo has no other sums.
+        unit.set_gradient_divide_factor(1.0)
+        unit.set_force_sum_reduction_for_comms(True)
+    for name in ("evaluate_sequences", "act"):
+        register_fsdp_forward_method(policy, name)
+    # Nothing is done to it in place.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
+    with torch.no_grad():  # the first that runs is the outermost unit
+        policy.predict_values({"input_ids": torch.zeros(1, 1), "attention_mask": torch.ones(1, 1)})
+
+
+def _units(module: nn.Module) -> list[FSDPModule]:
+    return [unit for unit in module.modules() if isinstance(unit, FSDPModule)]
+
+
+@contextmanager
+def assembled(policy: nn.Module) -> Iterator[None]:
+    """While the block runs each process has the whole policy, and may call it as often as it likes."""
+    units = _units(policy)
+    resharding = FullyShardedDataParallelPlugin().reshard_after_forward if units else False
+    for unit in units:
+        unit.set_reshard_after_forward(False, recurse=False)
+        unit.unshard()
+    try:
+        yield
+    finally:
+        for unit in units:
+            unit.reshard()
+            unit.set_reshard_after_forward(resharding and unit is not policy, recurse=False)
+
+
+def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Named tensors put together from what the processes have of each: in the first process, on the CPU. What is not
+    sharded stays as it is."""
+    return {
+        name: _whole(tensor) if isinstance(tensor, DTensor) else tensor for name, tensor in tensors.items()
+    }
+
+
+def _whole(tensor: DTensor) -> Tensor:
+    full = tensor.full_tensor()
+    return full.cpu() if processes.is_first() else full.new_empty(0)
+
+
+def part(tensor: Tensor, like: Tensor) -> Tensor:
+    """What this process keeps of a tensor that is sharded as ``like`` is; all of it, where that is not."""
+    if not isinstance(like, DTensor):
+        return tensor
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
