@@ -29,7 +29,8 @@ from numpy.typing import ArrayLike
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class ProcessLost(ConnectionError):
