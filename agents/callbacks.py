@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import TensorBoardOutputFormat
+from stable_baselines3.common.type_aliases import MaybeCallback
 
 from agents import processes
 from agents.runs import plain
@@ -150,6 +151,14 @@ class SaveEvery(BaseCallback):
         if self.rollouts and self.rollouts % self.every == 0:
             self.model.save(self.path)
         self.rollouts += 1
+
+
+def callbacks_of_this_process(callback: MaybeCallback) -> MaybeCallback:
+    """All of them in the first process; in others those that all processes must call together."""
+    if processes.is_first():
+        return callback
+    given = callback if isinstance(callback, list) else getattr(callback, "callbacks", [callback])
+    return [one for one in given if getattr(one, "in_every_process", False)]
 
 
 class Stoppable(Protocol):

@@ -12,6 +12,7 @@ from stable_baselines3.common.utils import LinearSchedule, safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents import critics, processes, sharding
+from agents.callbacks import callbacks_of_this_process
 from agents.checks import check_counts, check_schedules
 from agents.envs import as_vec_env, common_attribute
 from agents.episodes import EpisodeBuffer

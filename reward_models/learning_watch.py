@@ -67,7 +67,9 @@ class Watch(TrainerCallback):
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if len(self.losses) == self.earlier:
             return
-        train_loss = reduce(torch.stack(self.losses[self.earlier :]).mean(), "mean").item()  # over all processes
+        train_loss = reduce(
+            torch.stack(self.losses[self.earlier :]).mean(), "mean"
+        ).item()  # over all processes
         self.earlier = len(self.losses)
         held_out = held_out_metrics(self.head, self.held_out) if self.held_out else (None, None)
         epoch = Epoch(len(self.epochs) + 1, train_loss, *held_out)
