@@ -290,11 +290,6 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
         callback.on_training_end()
         return self
 
-    @property
-    def n_own_episodes(self) -> int:
-        """The episodes of a rollout that this process plays."""
-        return self.n_episodes // processes.count()
-
     def _share_prompts(self) -> None:
         """Let the environment deal each prompt ``samples_per_prompt`` times."""
         if self.samples_per_prompt == 1:

@@ -75,6 +75,11 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
     saved_schedules: tuple[str, ...] = ("learning_rate",)
 
     @property
+    def n_own_episodes(self) -> int:
+        """The episodes of a rollout that this process plays."""
+        return self.n_episodes // processes.count()
+
+    @property
     def extra_modules(self) -> dict[str, torch.nn.Module]:
         """What an algorithm holds besides policy and reference, by name: its weights go into the checkpoint too."""
         return {}
