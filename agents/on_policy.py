@@ -170,7 +170,8 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
             reference = own.frozen_copy()
         else:
             model = merged(load_causal_lm(self.reference_model, vocab_size, length))
-            reference = LanguageModel(model, vocab_size, own.temperature, own.dtype_name)
+            # On the policy's device first, on which the processes can exchange it.
+            reference = LanguageModel(model, vocab_size, own.temperature, own.dtype_name).to(self.device)
             processes.share_weights(reference)
             reference.requires_grad_(False)
         own_weights = {parameter.data_ptr() for parameter in own.parameters()}

@@ -65,7 +65,7 @@ def shard(policy: CausalLMPolicy) -> None:
         # Losses are divided by what all processes have, so that their gradients add up; gloo has no other sums.
         unit.set_gradient_divide_factor(1.0)
         unit.set_force_sum_reduction_for_comms(True)
-    for name in ("evaluate_sequences", "act"):
+    for name in ("evaluate_sequences", "act", "predict_values", "get_distribution"):
         register_fsdp_forward_method(policy, name)
     # Nothing is done to it in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
