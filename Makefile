@@ -10,8 +10,9 @@ export TOKENIZERS_PARALLELISM = false
 demo: $(VENV)/.demo
 	$(BIN)/rlhf demo
 
+# Two at a time, each on one thread; the tests of a file share what they make, so they stay together.
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -q --run-slow
