@@ -161,7 +161,9 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
 
     def _check_critic(self, value_model: str | None) -> None:
         if value_model is not None and (value_model == "none") == self.uses_critic:
-            mend = "It learns a critic: choose another." if self.uses_critic else "It has no critic."
+            mend = (
+                "It learns a critic: choose shared or separate." if self.uses_critic else "It has no critic."
+            )
             raise ValueError(f"value_model is {value_model!r}: in {type(self).__name__}. {mend}")
 
     def _make_reference(self, vocab_size: int, length: int) -> LanguageModel:

@@ -200,8 +200,7 @@ def ppo_parser() -> ArgumentParser:
     add("--reference-model", type=str | None, help="what to stay near; default: the model as it starts")
     add(
         "--reference-kwargs",
-        type=dict[str, str],
-        default={},
+        type=dict[str, str] | None,
         help='how it is held, as JSON: {"dtype": "bfloat16"} takes half the memory; "device" names another device',
     )
     add("--dtype", type=Literal["auto", "float32", "bfloat16"], default="auto", help="of the forward passes")

@@ -402,7 +402,10 @@ def test_a_failing_reward_is_an_error_that_leaves_the_model_usable():
         (dict(kl_target=0.0), "kl_target is 0"),
         (dict(kl_estimator="k9"), "Choose one of k1, k2, k3"),
         (dict(policy_kwargs=dict(value_model="none")), "learns a critic: choose shared or separate"),
-        (dict(policy_kwargs=dict(value_model="both")), "Choose one of shared, separate, none"),
+        (
+            dict(policy_kwargs=dict(value_model="both")),
+            "Choose one of shared, separate, from_reward_model, none",
+        ),
         (dict(policy_kwargs=dict(dtype="float8")), "Choose auto, float32 or bfloat16"),
         (dict(policy_kwargs=dict(temperature=0.0)), "must be positive"),
         (dict(gamma=2.0), "gamma is 2"),

@@ -126,7 +126,6 @@ def test_rubbish_is_an_error(guard, kind):
         ("regex", "timeouts", "gave no answer within 0.5 s"),
         ("subprocess", "timeouts", "gave no answer within 0.5 s"),
         ("exit", "deaths", "exited with status 3"),
-        ("sys.exit", "deaths", "exited with status 4"),
         ("segfault", "deaths", r"killed by a signal \(Segmentation fault"),
         ("fork", "deaths", "exited with status 5"),
     ],
@@ -140,6 +139,13 @@ def test_hang_and_death_end_in_time_and_the_worker_is_replaced(guard, how, count
     assert time.monotonic() - started < 2.5
     assert score(guarded, replies("fine"))[0] != first
     assert guarded.counts == dict.fromkeys(guarded.counts, 0) | {"batches": 3, count: 1, "restarts": 1}
+
+
+def test_sys_exit_is_an_error_of_the_reward_and_costs_no_worker(guard):
+    guarded = guard(HERE + "misbehaves", timeout=0.5)
+    with pytest.raises(RewardError, match="raised SystemExit: 4, on completion 1 of 2"):
+        score(guarded, replies("fine", "sys.exit"))
+    assert guarded.counts == dict.fromkeys(guarded.counts, 0) | {"batches": 1, "errors": 1}
 
 
 @pytest.mark.parametrize("how", ["sleep", "exit"])
