@@ -17,11 +17,12 @@ from agents.checks import check_counts, check_schedules
 from agents.envs import as_vec_env, common_attribute
 from agents.episodes import EpisodeBuffer
 from agents.kl import KLController
-from agents.lm import LanguageModel, load_causal_lm
-from agents.lora import has_adapter, merged
+from agents.lm import load_causal_lm
+from agents.lora import has_adapter
 from agents.losses import kl_estimate
 from agents.persistence import MAX_ENVS, CheckpointedAlgorithm
 from agents.policy import CausalLMPolicy, check_spaces
+from agents.reference import make_reference
 from agents.rollouts import EpisodeCollection
 from agents.updates import EpisodeUpdate
 from text_envs.sb3 import TextVecEnv
@@ -154,7 +155,9 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
             self.observation_space, self.action_space, self.lr_schedule, **kwargs
         ).to(self.device)  # type: ignore
         processes.share_weights(self.policy)
-        self.reference = self._make_reference(vocab_size, length)
+        self.reference = make_reference(
+            self.policy.lm, self.reference_model, self.reference_kwargs, length, self.device
+        )
         if sharding.is_asked_for():
             sharding.shard(self.policy)
         self.rollout_buffer = EpisodeBuffer(getattr(self, "n_envs", 1), length, vocab_size, self.device)
@@ -165,26 +168,6 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
                 "It learns a critic: choose shared or separate." if self.uses_critic else "It has no critic."
             )
             raise ValueError(f"value_model is {value_model!r}: in {type(self).__name__}. {mend}")
-
-    def _make_reference(self, vocab_size: int, length: int) -> LanguageModel:
-        own, kwargs = self.policy.lm, check_reference_kwargs(self.reference_kwargs)
-        if self.reference_model is None:
-            reference = own.frozen_copy()
-        else:
-            model = merged(load_causal_lm(self.reference_model, vocab_size, length))
-            # On the policy's device first, on which the processes can exchange it.
-            reference = LanguageModel(model, vocab_size, own.temperature, own.dtype_name).to(self.device)
-            processes.share_weights(reference)
-            reference.requires_grad_(False)
-        own_weights = {parameter.data_ptr() for parameter in own.parameters()}
-        if kwargs and any(parameter.data_ptr() in own_weights for parameter in reference.parameters()):
-            raise ValueError(
-                f"reference_kwargs is {kwargs}, but the reference is the model below the policy's own adapter: in "
-                f"{type(self).__name__}. It takes no memory of its own: leave reference_kwargs out."
-            )
-        if kwargs.get("dtype") == "bfloat16":
-            reference.hold_in_bfloat16()
-        return reference.to(kwargs.get("device", self.device))
 
     def _get_policy_from_name(self, policy_name: str) -> type[CausalLMPolicy]:  # type: ignore[override]
         if policy_name not in self.policy_aliases:
@@ -326,21 +309,6 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
         self.logger.record("time/time_elapsed", elapsed, exclude="tensorboard")
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(step=self.num_timesteps)
-
-
-def check_reference_kwargs(kwargs: dict[str, Any] | None) -> dict[str, Any]:
-    """How the reference is held: ``dtype`` and ``device``, if they are to be others than the policy's.
-
-    Raises:
-        ValueError: for another name, or another dtype than "float32" and "bfloat16".
-    """
-    kwargs = dict(kwargs or {})
-    dtype = kwargs.get("dtype", "float32")
-    if set(kwargs) - {"dtype", "device"} or dtype not in ("float32", "bfloat16"):
-        raise ValueError(
-            f"reference_kwargs is {kwargs}: it may hold dtype, which is float32 or bfloat16, and device. Leave out the rest."
-        )
-    return kwargs
 
 
 def default_learning_rate(n_parameters: int, adapter: bool = False) -> float:

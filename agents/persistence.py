@@ -1,7 +1,6 @@
 """Saving and loading an algorithm: JSON and safetensors in one zip, never pickle."""
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,20 +10,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.utils import (
-    ConstantSchedule,
-    FloatSchedule,
-    LinearSchedule,
-    check_for_correct_spaces,
-    get_system_info,
-)
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    GenerationConfig,
-    PreTrainedModel,
-)
+from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
 
 from agents import checkpoint, processes
 from agents.critics import RewardTrunk
@@ -33,7 +19,7 @@ from agents.episodes import EpisodeBuffer
 from agents.kl import KLController
 from agents.lm import LanguageModel
 from agents.lora import has_adapter
-from agents.lora_files import adapter_record, check_base, hash_of_base, model_of_record
+from agents.lora_files import adapter_record, check_base, hash_of_base
 from agents.packing import (
     CheckpointError,
     pack_module,
@@ -45,6 +31,15 @@ from agents.packing import (
 )
 from agents.policy import CausalLMPolicy
 from agents.resume import ResumableAlgorithm
+from agents.saved_settings import (
+    architecture_of,
+    json_only,
+    model_of_architecture,
+    models_of_settings,
+    plain_value,
+    schedule_from_json,
+    schedule_to_json,
+)
 from reward_models.completion import in_short
 
 BUILT = ("model", "lora", "reward_model")  # policy_kwargs that are not saved as they are given
@@ -108,29 +103,29 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
         settings = {
             "algorithm": type(self).__name__,
             "attributes": {
-                name: _plain(name, value)
+                name: plain_value(name, value)
                 for name, value in [
                     *((n, getattr(self, n)) for n in self.saved_attributes),
                     *counters.items(),
                 ]
             },
             "schedules": {
-                name: _schedule_to_json(name, getattr(self, name), self._current_progress_remaining)
+                name: schedule_to_json(name, getattr(self, name), self._current_progress_remaining)
                 for name in self.saved_schedules
             },
             "kl_controller": kl_controller,
-            "policy_kwargs": _json_only({k: v for k, v in self.policy_kwargs.items() if k not in BUILT}),
+            "policy_kwargs": json_only({k: v for k, v in self.policy_kwargs.items() if k not in BUILT}),
             "spaces": {
                 "max_length": self.observation_space["input_ids"].shape[0],  # type: ignore[index]
                 "vocab_size": int(self.action_space.n),  # type: ignore[attr-defined]
             },
             "n_envs": None if self.env is None else self.n_envs,
-            "model": _architecture(lm),
-            "critic": _architecture(self.policy.critic)
+            "model": architecture_of(lm),
+            "critic": architecture_of(self.policy.critic)
             if isinstance(self.policy.critic, RewardTrunk)
             else None,
             "lora": adapter_record(lm.model, hash_of_base(self.policy)) if has_adapter(lm.model) else None,
-            "reference": _architecture(reference) if self.reference_model is not None else None,
+            "reference": architecture_of(reference) if self.reference_model is not None else None,
             "reference_kwargs": {name: str(value) for name, value in (self.reference_kwargs or {}).items()},
         }
         members = {
@@ -215,15 +210,15 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
             if name in saved:
                 setattr(self, name, saved[name])
         for name in self.saved_schedules:
-            setattr(self, name, _schedule_from_json(settings["schedules"][name]))
+            setattr(self, name, schedule_from_json(settings["schedules"][name]))
         self.kl_controller = KLController(**settings["kl_controller"])
         if settings["reference"] is not None:
-            self.reference_model = _build(settings["reference"])
+            self.reference_model = model_of_architecture(settings["reference"])
         self.reference_kwargs = settings.get("reference_kwargs")
         self._n_envs_saved = settings.get("n_envs")
         given = overrides.get("policy_kwargs") or {}
         kept = {name: value for name, value in settings["policy_kwargs"].items() if name not in BUILT}
-        self.policy_kwargs = kept | given | _built(settings, given)
+        self.policy_kwargs = kept | given | models_of_settings(settings, given)
         self.__dict__.update({name: value for name, value in overrides.items() if name != "policy_kwargs"})
         self._setup_model()
 
@@ -286,103 +281,3 @@ def _spaces(settings: dict[str, Any]) -> tuple[spaces.Dict, spaces.Discrete, int
         attention_mask=spaces.MultiBinary(length),
     )
     return observation_space, spaces.Discrete(vocab_size), n_envs
-
-
-def _architecture(lm: LanguageModel) -> dict[str, Any]:
-    model = lm.model
-    generation = getattr(model, "generation_config", None)  # a classifier has none
-    return {
-        "config": model.config.to_dict(),
-        # The configuration's own JSON leaves it out, and another one gives other sums.
-        "attention": None
-        if lm.attention_written_out
-        else getattr(model.config, "_attn_implementation", None),
-        "generation_config": None if generation is None else generation.to_dict(),
-    }
-
-
-def _built(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The policy_kwargs that are made anew: the model; of an adapter the model below it, which may be ``given``."""
-    record = settings.get("lora")
-    if record is None:
-        made = {"model": given.get("model") or _build(settings["model"])}
-        if settings.get("critic") is not None:
-            made["reward_model"] = _build(settings["critic"], AutoModelForSequenceClassification)
-        return made
-    size = settings["spaces"]
-    made = model_of_record(record, given.get("model"), size["vocab_size"], size["max_length"])
-    _set_up(made["model"], settings["model"])
-    return made
-
-
-def _build(architecture: dict[str, Any], auto_class: Any = AutoModelForCausalLM) -> PreTrainedModel:
-    config = _without_code(architecture["config"])
-    model = auto_class.from_config(
-        AutoConfig.for_model(config.pop("model_type"), **config), dtype=torch.float32, trust_remote_code=False
-    )
-    _set_up(model, architecture)
-    return model
-
-
-def _set_up(model: PreTrainedModel, architecture: dict[str, Any]) -> None:
-    """What of an architecture a configuration's own JSON leaves out."""
-    attention = architecture.get("attention")
-    if attention in ("eager", "sdpa") and model.config._attn_implementation != attention:
-        model.set_attn_implementation(attention)
-    if architecture["generation_config"] is not None:
-        model.generation_config = GenerationConfig.from_dict(architecture["generation_config"])
-
-
-def _without_code(config: Any) -> Any:
-    """A configuration less what makes transformers fetch and run code: a model's own files, kernels of the hub."""
-    if not isinstance(config, dict):
-        return config
-    return {
-        name: _without_code(value)
-        for name, value in config.items()
-        if name != "auto_map" and not name.endswith("_implementation")
-    }
-
-
-def _schedule_to_json(name: str, schedule: Any, progress: float) -> Any:
-    while isinstance(schedule, FloatSchedule):
-        schedule = schedule.value_schedule
-    if schedule is None or isinstance(schedule, int | float):
-        return schedule
-    if isinstance(schedule, ConstantSchedule):
-        return schedule.val
-    if isinstance(schedule, LinearSchedule):
-        return {"start": schedule.start, "end": schedule.end, "end_fraction": schedule.end_fraction}
-    warnings.warn(
-        f"{name} is a function, which a checkpoint cannot hold: its present value is saved. Give it again to go on: "
-        f"load(path, {name}=...).",
-        stacklevel=3,
-    )
-    return float(schedule(progress))
-
-
-def _schedule_from_json(value: Any) -> Any:
-    return LinearSchedule(**value) if isinstance(value, dict) else value
-
-
-def _plain(name: str, value: Any) -> Any:
-    """A JSON value; numpy scalars become Python's."""
-    value = value.item() if isinstance(value, np.generic) else value
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"{name} is a {type(value).__name__}, which a checkpoint cannot hold.")
-
-
-def _json_only(settings: dict[str, Any]) -> dict[str, Any]:
-    kept, dropped = {}, []
-    for name, value in settings.items():
-        try:
-            kept[name] = _plain(name, value)
-        except TypeError:
-            dropped.append(name)
-    if dropped:
-        warnings.warn(
-            f"policy_kwargs {', '.join(dropped)} cannot be saved: give them again with load(path, policy_kwargs=...).",
-            stacklevel=3,
-        )
-    return kept

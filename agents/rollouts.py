@@ -20,8 +20,9 @@ from agents.kl import KLController
 from agents.lm import LanguageModel, kept_casts
 from agents.lora import adds_nothing
 from agents.losses import kl_estimate
-from agents.policy import CausalLMPolicy, right_padded
+from agents.policy import CausalLMPolicy
 from agents.resume import ResumableAlgorithm
+from agents.sampling import right_padded
 from agents.slots import LeftPaddedBatch, Slots
 from text_envs.sb3 import TextVecEnv
 

@@ -107,7 +107,7 @@ def _add_database(parser: ArgumentParser) -> None:
 
 COMMANDS = {
     "rate": (rate_parser, "agents.feedback_commands:rate"),
-    "import": (import_parser, "agents.feedback_commands:import_files"),
+    "import": (import_parser, "agents.feedback_import:import_files"),
     "export": (export_parser, "agents.feedback_commands:export"),
-    "stats": (stats_parser, "agents.feedback_commands:stats"),
+    "stats": (stats_parser, "agents.feedback_stats:stats"),
 }

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM
 from agents.advantages import gae, whiten
 from agents.checks import SelfCheckWarning
 from agents.episodes import EpisodeBuffer
-from agents.policy import right_padded
 from agents.ppo import TextPPO
+from agents.sampling import right_padded
 from tests.agents.helpers import LETTERS, letters_env, letters_policy, small_lm
 
 

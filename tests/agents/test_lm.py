@@ -6,7 +6,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from agents import lm as module
 from agents.lm import LanguageModel, compute_dtype, kept_casts, load_causal_lm
-from agents.policy import choose
+from agents.sampling import choose
 from tests.agents.helpers import letters_policy
 
 

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agents import checkpoint
 from agents.packing import CheckpointError
-from agents.persistence import _without_code
 from agents.ppo import TextPPO
+from agents.saved_settings import without_code
 from tests.agents.helpers import letters_env, small_lm
 
 
@@ -138,7 +138,7 @@ def test_a_configuration_that_names_code_is_refused_unasked(trained, tmp_path, m
 
 @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])
 def test_kernels_of_the_hub_are_not_fetched(key):
-    assert _without_code(
+    assert without_code(
         {"n_layer": 2, "text_config": {key: "hub/kernel", "n_head": 1}, key: "hub/kernel"}
     ) == {
         "n_layer": 2,
