@@ -156,7 +156,12 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
         ).to(self.device)  # type: ignore
         processes.share_weights(self.policy)
         self.reference = make_reference(
-            self.policy.lm, self.reference_model, self.reference_kwargs, length, self.device
+            self.policy.lm,
+            self.reference_model,
+            self.reference_kwargs,
+            length,
+            self.device,
+            type(self).__name__,
         )
         if sharding.is_asked_for():
             sharding.shard(self.policy)

@@ -10,7 +10,12 @@ from agents.lora import merged
 
 
 def make_reference(
-    own: LanguageModel, model: Any, kwargs: dict[str, Any] | None, max_length: int, device: torch.device
+    own: LanguageModel,
+    model: Any,
+    kwargs: dict[str, Any] | None,
+    max_length: int,
+    device: torch.device,
+    algorithm: str,
 ) -> LanguageModel:
     """What the policy stays near, never trained.
 
@@ -20,6 +25,7 @@ def make_reference(
         kwargs: how the reference is held, see `check_reference_kwargs`.
         max_length: L of the environment, in tokens.
         device: the policy's.
+        algorithm: its name, for errors.
 
     Raises:
         ValueError: nothing can be made of ``model`` or ``kwargs``; or they would change what the policy shares.
@@ -36,8 +42,8 @@ def make_reference(
     own_weights = {parameter.data_ptr() for parameter in own.parameters()}
     if kwargs and any(parameter.data_ptr() in own_weights for parameter in reference.parameters()):
         raise ValueError(
-            f"reference_kwargs is {kwargs}, but the reference is the model below the policy's own adapter, which takes no "
-            "memory of its own. Leave reference_kwargs out."
+            f"reference_kwargs is {kwargs}, but the reference is the model below the policy's own adapter: in {algorithm}. "
+            "It takes no memory of its own: leave reference_kwargs out."
         )
     if kwargs.get("dtype") == "bfloat16":
         reference.hold_in_bfloat16()
