@@ -1,56 +1,59 @@
 """A run of the loop that is killed with SIGKILL in each of its stages ends as the run that never was."""
 
+import os
 import random
-import subprocess
-import sys
+import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from agents.ledger import fingerprint
 from agents.rlhf import Loop
 from reward_models.preferences.store import FeedbackStore
+from tests.agents.forked import Forks
 from tests.agents.looping import small_settings, write_inputs
 from tests.agents.test_resume import WALL_TIMES
 
-STARTED = "started: "
-SCRIPT = f"""
-import sys
-from pathlib import Path
-from rich.console import Console
-from agents.rlhf import Loop
-from tests.agents.looping import small_settings
 
-class Says(Loop):
-    def _stage(self, name, *args):
-        print("{STARTED}" + name, flush=True)
-        return super()._stage(name, *args)
+class KilledInAStage(Loop):
+    """A run that gets SIGKILL from outside so many seconds after one of its stages began."""
 
-Says(small_settings(Path(sys.argv[1])), sys.argv[2], console=Console(file=sys.stderr)).run()
-"""
+    def _stage(self, name, *arguments):
+        if name == self.stage:
+            victim = os.getpid()
+            if os.fork() == 0:
+                time.sleep(self.delay)
+                if os.getppid() == victim:  # it may have ended by itself
+                    os.kill(victim, signal.SIGKILL)
+                os._exit(0)
+        return super()._stage(name, *arguments)
 
 
-def killed_in(stage, inputs, out, delay):
-    """Start the run, or go on with it, and kill it so many seconds after the stage began. Whether it was in time."""
-    with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(inputs), str(out)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:  # fmt: skip
-        for line in process.stdout:
-            if line.strip() == STARTED + stage:
-                time.sleep(delay)
-                process.kill()
-                break
-        return process.wait() == -9
+def run_to_be_killed(inputs, out, stage, delay):
+    """Start the run, or go on with it."""
+    run = KilledInAStage(small_settings(Path(inputs)), out)
+    run.stage, run.delay = stage, float(delay)
+    run.run()
 
 
-def test_a_run_killed_in_every_stage_ends_as_one_that_never_was(tmp_path):
+@pytest.fixture(scope="module")
+def forks():
+    with Forks() as forks:
+        yield forks
+
+
+def test_a_run_killed_in_every_stage_ends_as_one_that_never_was(forks, tmp_path):
     inputs, whole, out = write_inputs(tmp_path), tmp_path / "whole", tmp_path / "killed"
     Loop(small_settings(inputs), whole).run()
     delays = random.Random(time.time_ns())
     stages = ["sft", *(f"round-1/{stage}" for stage in ("sample", "compare", "reward", "ppo", "evaluate"))]
     in_time, votes = 0, 0
     for stage in stages:
-        in_time += killed_in(stage, inputs, out, delays.uniform(0.0, 0.2))
+        order = (__name__ + ".run_to_be_killed", inputs, out, stage, delays.uniform(0.0, 0.2))
+        statuses, printed = forks.statuses(*order, n=1)
+        assert statuses in ([0], [-signal.SIGKILL]), printed
+        in_time += statuses == [-signal.SIGKILL]
         if (out / "feedback.db").exists():
             with FeedbackStore(out / "feedback.db") as store:
                 assert store.progress().votes >= votes  # none that was there is lost
@@ -70,8 +73,8 @@ def test_a_run_killed_in_every_stage_ends_as_one_that_never_was(tmp_path):
 
 
 @pytest.mark.slow
-def test_twelve_more_kills(tmp_path):
+def test_twelve_more_kills(forks, tmp_path):
     for number in range(2):
         folder = tmp_path / str(number)
         folder.mkdir()
-        test_a_run_killed_in_every_stage_ends_as_one_that_never_was(folder)
+        test_a_run_killed_in_every_stage_ends_as_one_that_never_was(forks, folder)
