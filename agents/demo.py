@@ -76,7 +76,7 @@ def settings_of(options: Namespace) -> LoopSettings:
             dropout=0.1,
         ),
         ppo=PPOSettings(
-            total_timesteps=options.total_timesteps or (20_000 if options.quick else 40_000),
+            total_timesteps=options.total_timesteps or (20_000 if options.quick else 36_000),
             learning_rate=2.5e-4,
             batch_size=8,
             n_epochs=2,

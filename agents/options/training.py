@@ -266,7 +266,7 @@ def demo_parser() -> ArgumentParser:
         help="comparisons in each round; default: 800, 500 if quick, 40 if you are the rater",
     )
     add("--port", type=NonNegativeInt, default=8000, help="of the rating page")
-    add("--sft-steps", type=PositiveInt, default=1400, help="steps of fine-tuning")
+    add("--sft-steps", type=PositiveInt, default=1150, help="steps of fine-tuning")
     add("--total-timesteps", type=PositiveInt | None, help="tokens of PPO in each round")
     # On two slow cores two take 5.6 minutes, one 8.7. On a busy machine they wait for each other: --threads 1.
     add_run_options(parser, threads=min(2, os.cpu_count() or 1))
