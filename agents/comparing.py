@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -194,6 +195,7 @@ def rating_page(store: FeedbackStore, host: str, port: int) -> Iterator[str]:
         try:
             yield f"http://{host}:{listener.getsockname()[1]}/"
         finally:
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # not what it breaks off
             server.should_exit = True
             thread.join(10)
 

@@ -4,6 +4,7 @@ import io
 import signal
 import socket
 import threading
+import time
 import webbrowser
 
 import pytest
@@ -36,7 +37,7 @@ def test_the_first_signal_ends_the_waiting_for_a_line(tmp_path, monkeypatch):
     assert "0 of 1 votes" in shown.getvalue()  # two items are there, and one vote is asked for
 
 
-def test_the_rating_page_does_not_wait_for_a_browser_that_is_in_the_middle_of_something(tmp_path):
+def test_the_rating_page_does_not_wait_for_a_browser_that_is_in_the_middle_of_something(tmp_path, capfd):
     with FeedbackStore(tmp_path / "feedback.db") as store:
         with rating_page(store, "127.0.0.1", 0) as address:
             port = int(address.rstrip("/").rpartition(":")[2])
@@ -48,6 +49,8 @@ def test_the_rating_page_does_not_wait_for_a_browser_that_is_in_the_middle_of_so
                 "Content-Length: 9",
             ]
             browser.sendall("\r\n".join([*head, "", "name="]).encode())  # four characters more are never sent
+            time.sleep(0.5)  # until it is waited for
+        assert "Traceback" not in capfd.readouterr().err
         assert "rating page" not in {thread.name for thread in threading.enumerate()}
         browser.close()
 
