@@ -11,6 +11,7 @@ from agents.ledger import RECORD
 from agents.loop_files import policies_of, read_json, rounds_of, stage
 from agents.loop_report_policies import add_policies, facts_of
 from agents.loop_report_stages import add_fine_tuning, add_raters, add_round
+from agents.model_card import asks_raters
 from agents.runs import clock
 from reward_models.report import Report
 
@@ -70,11 +71,18 @@ def _settings(run: Path) -> dict[str, Any]:
 
 
 def _subtitle(settings: dict[str, Any]) -> str:
-    name, rounds = settings["env"] or settings["prompts"], settings["rounds"]
-    return (
-        f"{name}, {rounds} round{'' if rounds == 1 else 's'}, {settings['feedback']['rater']} raters, "
-        f"seed {settings['seed']}"
-    )
+    rounds = settings["rounds"]
+    learned_from = [
+        "a given reward model" * bool(settings.get("reward_model")),
+        "given preferences" * bool(settings["preferences"]),
+        f"{settings['feedback']['rater']} raters" * asks_raters(settings),
+    ]
+    parts = [
+        settings["env"] or settings["prompts"],
+        f"{rounds} round{'' if rounds == 1 else 's'}",
+        *learned_from,
+    ]
+    return ", ".join([*filter(None, parts), f"seed {settings['seed']}"])
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

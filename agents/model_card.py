@@ -56,6 +56,12 @@ def write_model_card(run: Path, policy: Path, result: Mapping[str, Any]) -> Path
     return policy / "MODEL_CARD.md"
 
 
+def asks_raters(settings: Mapping[str, Any]) -> bool:
+    """Whether anybody, a person or a judge, compares answers in such a run."""
+    # A given reward model stands for the first round's.
+    return settings["rounds"] > bool(settings.get("reward_model")) and settings["feedback"]["votes"] != 0
+
+
 def raters_of(settings: Mapping[str, Any]) -> str:
     """Whose preferences a run learned from, in words."""
     feedback = settings["feedback"]
@@ -66,10 +72,7 @@ def raters_of(settings: Mapping[str, Any]) -> str:
         parts.append(
             f"those of preferences that were given ({', '.join(settings['preferences'])}), unknown here"
         )
-    asks = settings["rounds"] > bool(
-        settings.get("reward_model")
-    )  # a given reward model stands for the first round's
-    if not asks or feedback["votes"] == 0:
+    if not asks_raters(settings):
         parts.append("nobody was asked in this run")
     elif feedback["rater"] == "simulated":
         parts.append(
