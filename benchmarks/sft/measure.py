@@ -21,7 +21,6 @@ from reward_models.lexical import rouge_l
 from reward_models.preferences.records import Demonstration
 from text_envs.task import TextTask
 
-VOCABULARY = 2048
 EOS = "<|end|>"
 MODEL = dict(
     model_type="llama", hidden_size=192, intermediate_size=512, num_hidden_layers=4, num_attention_heads=6,
@@ -47,10 +46,13 @@ def measure(task: Task, seed: int, steps: int | None, say: Callable[[str], None]
     started = time.perf_counter()
     train, held_out = task.demonstrations()
     say(f"{task.name}: {len(train):,} demonstrations to learn from, {len(held_out):,} of other prompts")
-    tokenizer = make_tokenizer(train)
+    more = task.drawn(train, held_out, seed)
+    tokenizer = make_tokenizer(train, task.vocabulary)
     torch.manual_seed(seed)
     model = load_causal_lm(
-        MODEL | {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id}, len(tokenizer), 256
+        MODEL | task.model | {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id},
+        len(tokenizer),
+        256,
     )
     references = by_prompt(held_out)
     prompts = chosen(list(references))
@@ -58,14 +60,14 @@ def measure(task: Task, seed: int, steps: int | None, say: Callable[[str], None]
     before = answers(model, tokenizer, prompts)
     tuned = finetune(
         model,
-        train,
+        [*train, *more],
         tokenizer,
         max_steps=steps or task.steps,
         response_prefix=" ",
         eval_demonstrations=[d for d in held_out if d.prompt in shown],
         seed=seed,
         device="cpu",
-        **LEARNING,
+        **LEARNING | task.learning,
     )
     after = answers(tuned.model, tokenizer, prompts)
     contenders = {
@@ -81,6 +83,7 @@ def measure(task: Task, seed: int, steps: int | None, say: Callable[[str], None]
         "title": task.title,
         "counted": task.counted,
         "demonstrations": len(train),
+        "drawn": len(more),
         "prompts": len({d.prompt for d in train}),
         "held_out_prompts": len(prompts),
         "held_out_demonstrations": tuned.held_out,
@@ -99,14 +102,14 @@ def measure(task: Task, seed: int, steps: int | None, say: Callable[[str], None]
     }
 
 
-def make_tokenizer(train: Sequence[Demonstration]) -> PreTrainedTokenizerFast:
+def make_tokenizer(train: Sequence[Demonstration], vocabulary: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE of the training part."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=[EOS], initial_alphabet=alphabet, show_progress=False
+        vocab_size=vocabulary, special_tokens=[EOS], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator((f"{d.prompt} {d.response.strip()}" for d in train), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS)

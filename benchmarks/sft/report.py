@@ -29,10 +29,11 @@ def headings(result: Result) -> tuple[str, str, str, str]:
 
 
 def facts(result: Result) -> str:
-    loss, seconds = result["held_out_loss"], result["seconds"]
+    loss, seconds, drawn = result["held_out_loss"], result["seconds"], result.get("drawn") or ""
     return (
         f"{result['parameters'] / 1e6:.1f} M parameters, vocabulary {result['vocabulary']:,}, random weights; "
-        f"{result['demonstrations']:,} demonstrations of {result['prompts']:,} prompts, {result['steps']:,} steps, "
+        f"{result['demonstrations']:,} demonstrations of {result['prompts']:,} prompts"
+        f"{drawn and f', and {drawn:,} of their responses again, asked for by their own words'}, {result['steps']:,} steps, "
         f"seed {result['seed']}, {seconds['training']:.0f} s. Held-out loss {loss['before']:.2f} -> {loss['after']:.2f} "
         f"nats per token on {result['held_out_demonstrations']:,} demonstrations of {result['held_out_prompts']} prompts "
         "that were not learned from; the answers are to these, the likeliest token each time."

@@ -1,6 +1,7 @@
 """The arithmetic of the fine-tuning benchmark, by sentences that one can judge, and its whole way on a few rows."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -53,6 +54,18 @@ def test_the_demonstrations_themselves_cover_what_is_asked(data, name):
 def test_no_prompt_is_on_both_sides(data, name):
     train, held_out = TASKS[name].demonstrations()
     assert held_out and not {d.prompt for d in train} & {d.prompt for d in held_out}
+
+
+def test_a_response_is_asked_for_again_by_its_own_words_but_never_by_a_held_out_prompt():
+    task = replace(TASKS["commongen"], asked_again=30)
+    known = [Demonstration(" dog run =", "The dog is running in the park.")]
+    drawn = task.drawn(known, [Demonstration(" park dog =", "A dog in a park.")], seed=0)
+    asked = {frozenset(d.prompt.split()) - {"="} for d in drawn}
+    assert {d.response for d in drawn} == {"The dog is running in the park."}
+    assert asked == {
+        frozenset(words.split()) for words in ("dog running", "running park", "dog running park")
+    }
+    assert all(d.prompt.startswith(" ") and d.prompt.endswith(" =") for d in drawn)
 
 
 def test_the_nearest_prompt_shares_most_words():
