@@ -25,7 +25,7 @@ def make_report(run: Path) -> Path:
     if not (run / "feedback.db").is_file():
         raise ValueError(f"{run} is no run of `rlhf loop`: it has no feedback.db. Name such a folder.")
     settings, policies = _settings(run), policies_of(run)
-    report = Report("RLHF, round after round", _subtitle(settings))
+    report = Report("RLHF, round after round", subtitle_of(settings))
     notes = {folder: _notes(folder) for folder in rounds_of(run)}
     if policies:
         report.facts(facts_of(policies, read_json(run / "result.json")))
@@ -70,7 +70,7 @@ def _settings(run: Path) -> dict[str, Any]:
     return yaml.safe_load((run / "config.yaml").read_text())
 
 
-def _subtitle(settings: dict[str, Any]) -> str:
+def subtitle_of(settings: dict[str, Any]) -> str:
     rounds = settings["rounds"]
     learned_from = [
         "a given reward model" * bool(settings.get("reward_model")),

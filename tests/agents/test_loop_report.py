@@ -5,7 +5,7 @@ import pytest
 
 from agents.learning_stages import thinned
 from agents.loop_files import Policy
-from agents.loop_report import _subtitle
+from agents.loop_report import subtitle_of
 from agents.loop_report_policies import facts_of, judge_of, label_side
 from agents.loop_report_stages import measures, pooled
 from agents.settings import FeedbackSettings, LoopSettings
@@ -78,6 +78,6 @@ def test_raters_are_described_in_words():
 
 def test_the_subtitle_says_what_was_learned_from():
     simulated = LoopSettings(env="text_envs/SupportReply-v0", rounds=2)
-    assert _subtitle(simulated.to_json()) == "text_envs/SupportReply-v0, 2 rounds, simulated raters, seed 0"
+    assert subtitle_of(simulated.to_json()) == "text_envs/SupportReply-v0, 2 rounds, simulated raters, seed 0"
     given = LoopSettings(prompts="p.txt", preferences="people.jsonl", feedback=FeedbackSettings(votes=0))
-    assert _subtitle(given.to_json()) == "p.txt, 2 rounds, given preferences, seed 0"
+    assert subtitle_of(given.to_json()) == "p.txt, 2 rounds, given preferences, seed 0"
