@@ -6,11 +6,15 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import hypothesis
 import pytest
 import torch
 
 # The models here are too small to share among threads; on a busy machine two threads are many times slower than one.
 torch.set_num_threads(1)
+
+# The same examples in every run, without a clock; `--hypothesis-profile default` looks for new ones.
+hypothesis.settings.load_profile("ci")
 
 # Real data and a real pretrained model, if they are at hand: tests that want them skip where they are not.
 DATA = Path(os.environ.get("TEXT_ENVS_DATA", Path(__file__).parents[2] / "shared" / "data"))

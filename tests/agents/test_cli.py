@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -376,12 +375,12 @@ def test_a_signal_leaves_a_loadable_checkpoint(tmp_path, number):
         text=True,
         cwd=Path(cli.__file__).parents[1],
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300  # of a busy machine
     while not ((out / "metrics.jsonl").is_file() and (out / "metrics.jsonl").stat().st_size):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 128 + number
     assert f"stopped by {number.name}" in errors.splitlines()[-1] and "Traceback" not in errors
     assert TextPPO.load(out / "checkpoints" / "last.zip").num_timesteps > 0
@@ -389,10 +388,16 @@ def test_a_signal_leaves_a_loadable_checkpoint(tmp_path, number):
     AutoModelForCausalLM.from_pretrained(out / "policy")
 
 
-def test_a_signal_during_fine_tuning_leaves_the_model_as_it_was(model_folder, tmp_path, capsys):
+def test_a_signal_during_fine_tuning_leaves_the_model_as_it_was(model_folder, tmp_path, capsys, monkeypatch):
     demos, out = tmp_path / "demos.jsonl", tmp_path / "sft"
     demos.write_text('{"prompt": "ab", "response": "cd"}\n' * 4)
-    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+    real = Progress.on_step_end
+
+    def signalled(*args, **kwargs):
+        real(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Progress, "on_step_end", signalled)
     status = rlhf("sft", "--model", model_folder, "--demos", demos, "--out", out, "--max-steps", "1000000")
     assert status == 143 and "stopped by SIGTERM" in capsys.readouterr().err
     assert json.loads((out / "result.json").read_text())["stopped_by"] == "SIGTERM"

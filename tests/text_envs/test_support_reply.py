@@ -244,7 +244,6 @@ def test_words_of_the_grammar_at_random_score_low(seed, n):
 @given(st.text(max_size=200))
 def test_any_text_gets_a_score(text):
     assert 0.0 <= score(text) <= 1.0
-    assert score(text) < 0.4
 
 
 @given(tickets, st.sampled_from(["good", "too_long", "wrong_remedy"]), seeds)
