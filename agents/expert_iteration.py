@@ -68,7 +68,8 @@ class TextExpertIteration(OnPolicyTextAlgorithm):
 
     def loss(self, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy of the chosen answers: the mean over the minibatch's tokens."""
-        _, log_probs, _ = self.policy.evaluate_sequences(batch.sequences)
+        _, log_probs, entropies = self.evaluate(batch)
         nll = -log_probs.sum() / batch.n_tokens
-        stats = ratio_stats(log_probs, batch.old_log_probs, np.inf, batch.n_tokens)
-        return nll, {"negative_log_likelihood": nll.detach(), **stats}
+        stats = {"negative_log_likelihood": nll.detach()}
+        stats |= ratio_stats(log_probs, batch.old_log_probs, np.inf, batch.n_tokens)
+        return self.add_entropy_bonus(nll, stats, entropies, batch.n_tokens), stats

@@ -93,7 +93,7 @@ class TextGRPO(OnPolicyTextAlgorithm):
     def loss(self, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Clipped surrogate + kl_coef * k3, each token weighed as ``loss_type`` says."""
         clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
-        _, log_probs, _ = self.policy.evaluate_sequences(batch.sequences)
+        _, log_probs, entropies = self.evaluate(batch)
         weights = self.token_weights(batch)
         policy_loss = clipped_surrogate(
             log_probs, batch.old_log_probs, weights * batch.advantages, clip_range, self.clip_range_high
@@ -101,7 +101,8 @@ class TextGRPO(OnPolicyTextAlgorithm):
         kl = (weights * kl_estimate(log_probs, batch.ref_log_probs, "k3")).sum()
         stats = {"policy_gradient_loss": policy_loss.detach(), "kl_loss": kl.detach()}
         stats |= ratio_stats(log_probs, batch.old_log_probs, clip_range, batch.n_tokens)
-        return policy_loss + self.kl_controller.coef * kl, stats
+        loss = policy_loss + self.kl_controller.coef * kl
+        return self.add_entropy_bonus(loss, stats, entropies, batch.n_tokens), stats
 
     def token_weights(self, batch: Minibatch) -> Tensor:
         """What each token weighs in the loss, shape [tokens]."""

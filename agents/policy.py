@@ -37,7 +37,7 @@ class CausalLMPolicy(BasePolicy):
         action_space: ``Discrete(V)``. A model with a larger vocabulary is cut to its first V tokens.
         lr_schedule: learning rate as a function of the remaining progress (1 to 0).
         model: folder or hub id of a causal LM, a transformers config or its dict, or a module, a ``peft.PeftModel`` too;
-            None makes a small random Llama where V is at most 128.
+            None makes a small random GPT-2 where V is at most 128.
         lora: arguments of ``peft.LoraConfig``, such as ``dict(r=16)``: a new adapter and the value head learn, the model's
             weights stay (Hu et al. 2021).
         value_model: "shared" puts the value head on the policy's trunk; "separate" gives the critic a trunk of its own;

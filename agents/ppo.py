@@ -7,7 +7,6 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import FloatSchedule
 from torch import Tensor
 
-from agents import processes
 from agents.advantages import gae, whiten
 from agents.episodes import EpisodeBuffer, Minibatch
 from agents.losses import clipped_surrogate, ratio_stats, value_loss
@@ -118,6 +117,7 @@ class TextPPO(OnPolicyTextAlgorithm):
             max_tokens_per_batch=max_tokens_per_batch,
             n_epochs=n_epochs,
             samples_per_prompt=samples_per_prompt,
+            ent_coef=ent_coef,
             max_grad_norm=max_grad_norm,
             kl_coef=kl_coef,
             kl_target=kl_target,
@@ -141,7 +141,6 @@ class TextPPO(OnPolicyTextAlgorithm):
         self.gae_lambda = gae_lambda
         self.clip_range = clip_range
         self.clip_range_vf = clip_range_vf
-        self.ent_coef = ent_coef
         self.vf_coef = vf_coef
         self.whiten_advantages = whiten_advantages
         if _init_setup_model:
@@ -169,19 +168,14 @@ class TextPPO(OnPolicyTextAlgorithm):
     def loss(self, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Clipped surrogate + vf_coef * value loss - ent_coef * entropy: means over the minibatch's tokens."""
         clip_range, clip_range_vf = self._clip_ranges()
-        values, log_probs, entropies = self.policy.evaluate_sequences(
-            batch.sequences, entropies=self.ent_coef != 0.0
-        )
+        values, log_probs, entropies = self.evaluate(batch)
         policy_loss = (
             clipped_surrogate(log_probs, batch.old_log_probs, batch.advantages, clip_range) / batch.n_tokens
         )
         critic_loss = value_loss(values, batch.old_values, batch.returns, clip_range_vf) / batch.n_tokens
         loss = policy_loss + self.vf_coef * critic_loss
         stats = {"policy_gradient_loss": policy_loss.detach(), "value_loss": critic_loss.detach()}
-        if entropies is not None:
-            entropy_loss = -entropies.sum() / batch.n_tokens
-            loss = loss + self.ent_coef * entropy_loss
-            stats["entropy_loss"] = entropy_loss.detach()
+        loss = self.add_entropy_bonus(loss, stats, entropies, batch.n_tokens)
         return loss, stats | ratio_stats(log_probs, batch.old_log_probs, clip_range, batch.n_tokens)
 
     def _clip_ranges(self) -> tuple[float, float | None]:
@@ -198,8 +192,6 @@ class TextPPO(OnPolicyTextAlgorithm):
         self.logger.record("train/clip_range", clip_range)
         if clip_range_vf is not None:
             self.logger.record("train/clip_range_vf", clip_range_vf)
-        if self.ent_coef == 0.0:
-            self.logger.record("train/entropy_loss", -processes.mean(self.rollout_buffer.entropies))
 
     def learn(  # type: ignore[override]
         self,

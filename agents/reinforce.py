@@ -74,10 +74,12 @@ class TextREINFORCE(OnPolicyTextAlgorithm):
 
     def loss(self, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Minus advantage times log-probability: summed over a response's tokens, the mean over responses."""
-        _, log_probs, _ = self.policy.evaluate_sequences(batch.sequences)
+        _, log_probs, entropies = self.evaluate(batch)
         policy_loss = -(batch.advantages * log_probs).sum() / batch.n_episodes
-        stats = {"policy_gradient_loss": policy_loss.detach()}
-        return policy_loss, stats | ratio_stats(log_probs, batch.old_log_probs, np.inf, batch.n_tokens)
+        stats = {"policy_gradient_loss": policy_loss.detach()} | ratio_stats(
+            log_probs, batch.old_log_probs, np.inf, batch.n_tokens
+        )
+        return self.add_entropy_bonus(policy_loss, stats, entropies, batch.n_tokens), stats
 
 
 class TextREINFORCEPlusPlus(OnPolicyTextAlgorithm):
@@ -123,9 +125,11 @@ class TextREINFORCEPlusPlus(OnPolicyTextAlgorithm):
     def loss(self, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         """PPO's clipped surrogate: the mean over the minibatch's tokens."""
         clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
-        _, log_probs, _ = self.policy.evaluate_sequences(batch.sequences)
+        _, log_probs, entropies = self.evaluate(batch)
         policy_loss = (
             clipped_surrogate(log_probs, batch.old_log_probs, batch.advantages, clip_range) / batch.n_tokens
         )
-        stats = {"policy_gradient_loss": policy_loss.detach()}
-        return policy_loss, stats | ratio_stats(log_probs, batch.old_log_probs, clip_range, batch.n_tokens)
+        stats = {"policy_gradient_loss": policy_loss.detach()} | ratio_stats(
+            log_probs, batch.old_log_probs, clip_range, batch.n_tokens
+        )
+        return self.add_entropy_bonus(policy_loss, stats, entropies, batch.n_tokens), stats

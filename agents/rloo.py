@@ -64,7 +64,7 @@ class TextRLOO(OnPolicyTextAlgorithm):
     def loss(self, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The clipped surrogate of whole responses: their mean over the minibatch."""
         clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
-        _, log_probs, _ = self.policy.evaluate_sequences(batch.sequences)
+        _, log_probs, entropies = self.evaluate(batch)
         rows, n = batch.sequences.rows, len(batch.sequences.ids)
         policy_loss = (
             clipped_surrogate(
@@ -75,5 +75,7 @@ class TextRLOO(OnPolicyTextAlgorithm):
             )
             / batch.n_episodes
         )
-        stats = {"policy_gradient_loss": policy_loss.detach()}
-        return policy_loss, stats | ratio_stats(log_probs, batch.old_log_probs, clip_range, batch.n_tokens)
+        stats = {"policy_gradient_loss": policy_loss.detach()} | ratio_stats(
+            log_probs, batch.old_log_probs, clip_range, batch.n_tokens
+        )
+        return self.add_entropy_bonus(policy_loss, stats, entropies, batch.n_tokens), stats

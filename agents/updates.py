@@ -26,12 +26,26 @@ class EpisodeUpdate(ResumableAlgorithm, OnPolicyAlgorithm):
     micro_batch_size: int | None
     max_tokens_per_batch: int | None
     target_kl: float | None
+    ent_coef: float
     uses_critic: ClassVar[bool] = True
 
     def loss(self, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The part of the minibatch's loss that ``batch`` holds, divided by its ``n_tokens`` or ``n_episodes``; and sums for
         the log, ``approx_kl`` and ``clip_fraction`` among them."""
         raise NotImplementedError
+
+    def evaluate(self, batch: Minibatch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Values, log-probabilities and, where ``ent_coef`` wants them, entropies of the minibatch's tokens."""
+        return self.policy.evaluate_sequences(batch.sequences, entropies=self.ent_coef != 0.0)
+
+    def add_entropy_bonus(
+        self, loss: Tensor, stats: dict[str, Tensor], entropies: Tensor | None, n_tokens: int
+    ) -> Tensor:
+        """``loss - ent_coef * entropy``, the mean over the minibatch's ``n_tokens``; ``stats`` gains ``entropy_loss``."""
+        if entropies is None:
+            return loss
+        stats["entropy_loss"] = -entropies.detach().sum() / n_tokens
+        return loss - self.ent_coef * entropies.sum() / n_tokens
 
     def train(self) -> None:
         """``n_epochs`` passes over the rollout in minibatches of ``batch_size`` episodes.
@@ -101,8 +115,10 @@ class EpisodeUpdate(ResumableAlgorithm, OnPolicyAlgorithm):
     def _record_update(self, log: dict[str, list[float]]) -> None:
         for name, values in log.items():
             self.logger.record(f"train/{name}", values[-1] if name == "loss" else float(np.mean(values)))
+        buffer = self.rollout_buffer
+        if self.ent_coef == 0.0:
+            self.logger.record("train/entropy_loss", -processes.mean(buffer.entropies))
         if self.uses_critic:
-            buffer = self.rollout_buffer
             unexplained = processes.variance(buffer.returns - buffer.values)
             whole = processes.variance(buffer.returns)
             self.logger.record("train/explained_variance", 1 - unexplained / whole if whole else math.nan)

@@ -91,8 +91,9 @@ def make_model(target: str, arguments: dict[str, Any], env: Any, start: Any, see
 
     Args:
         target: "module:attr" of a class with Stable-Baselines3's interface.
-        arguments: of its constructor. Stock algorithms take `n_envs` too, side by side; `policy` is "CausalLMPolicy" for text
-            algorithms and "MultiInputPolicy" with `TokenFeatures` for others, unless it is given.
+        arguments: of its constructor; a schedule is written as `schedule` says. Stock algorithms take `n_envs` too, side by
+            side; `policy` is "CausalLMPolicy" for text algorithms and "MultiInputPolicy" with `TokenFeatures` for others,
+            unless it is given.
         env: a text environment; this function vectorizes it.
         start: the language model that text algorithms start from; None: the small random one.
 
@@ -106,6 +107,7 @@ def make_model(target: str, arguments: dict[str, Any], env: Any, start: Any, see
     from agents.on_policy import OnPolicyTextAlgorithm
 
     cls, arguments = load_class(target), dict(arguments)
+    arguments = {name: schedule(name, value) for name, value in arguments.items()}
     given = dict(arguments.pop("policy_kwargs", {}))
     if issubclass(cls, OnPolicyTextAlgorithm):
         policy = arguments.pop("policy", "CausalLMPolicy")
@@ -123,6 +125,20 @@ def make_model(target: str, arguments: dict[str, Any], env: Any, start: Any, see
             f"{target} cannot be made with {arguments}: {error}. Mend `arguments` in the suite; a class of your own takes "
             "policy, env, seed, device and policy_kwargs as Stable-Baselines3's do."
         ) from error
+
+
+def schedule(name: str, value: Any) -> Any:
+    """``value``, but for "lin_0.003", as RL Baselines3 Zoo writes a schedule that falls from 0.003 to 0 while learning."""
+    from stable_baselines3.common.utils import LinearSchedule
+
+    if not (isinstance(value, str) and value.startswith("lin_")):
+        return value
+    try:
+        return LinearSchedule(float(value.removeprefix("lin_")), 0.0, 1.0)
+    except ValueError:
+        raise ValueError(
+            f"{name} is {value!r}: in the suite. Write lin_ and a number, as in lin_0.003."
+        ) from None
 
 
 def _policy_of(cls: type) -> str:

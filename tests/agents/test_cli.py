@@ -393,9 +393,10 @@ def test_a_signal_during_fine_tuning_leaves_the_model_as_it_was(model_folder, tm
     demos.write_text('{"prompt": "ab", "response": "cd"}\n' * 4)
     real = Progress.on_step_end
 
-    def signalled(*args, **kwargs):
-        real(*args, **kwargs)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def signalled(self, args, state, control, **kwargs):
+        real(self, args, state, control, **kwargs)
+        if state.global_step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Progress, "on_step_end", signalled)
     status = rlhf("sft", "--model", model_folder, "--demos", demos, "--out", out, "--max-steps", "1000000")
