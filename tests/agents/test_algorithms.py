@@ -20,6 +20,8 @@ from agents import (
     TextRLOO,
 )
 from agents.advantages import group_relative, leave_one_out, returns_to_go
+from agents.bench.algorithms import make_model
+from agents.bench.suite import load_suite
 from agents.best_of_n import best_of_n, best_of_n_kl
 from agents.losses import clipped_surrogate, ratio_stats, sum_per_sequence
 from agents.nlpo import top_p_mask
@@ -147,6 +149,19 @@ def first_minibatch(model):
 
 def by_response(batch, per_token):
     return [per_token[batch.sequences.rows == row] for row in range(len(batch.sequences.ids))]
+
+
+@pytest.mark.parametrize("algorithm", ALL)
+def test_the_entropy_bonus_is_ent_coef_times_the_mean_entropy_of_the_tokens(algorithm):
+    model = make(algorithm, learning_rate=0.0)
+    batch, _ = first_minibatch(model)
+    entropy = model.policy.evaluate_sequences(batch.sequences, entropies=True)[2].mean().item()
+    without = model.loss(batch)[0].item()
+    model.ent_coef = 0.5
+    loss, stats = model.loss(batch)
+    assert entropy > 0.1
+    assert loss.item() == pytest.approx(without - 0.5 * entropy, abs=1e-6)
+    assert stats["entropy_loss"].item() == pytest.approx(-entropy, abs=1e-6)
 
 
 @pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo"])
@@ -470,3 +485,17 @@ def test_each_finds_the_best_arm_of_the_bandit(algorithm):
     model.learn(64 * 25)
     scores = [episode.score for episode in model.rollout_buffer.episodes]
     assert np.mean(scores) >= 0.95  # the optimum is 1, chance 0.44
+
+
+@pytest.mark.parametrize("algorithm", [TextPPO, TextREINFORCE])
+def test_they_learn_to_write_three_letters_backwards_from_random_weights(algorithm):
+    """With the settings of the suite; blind to the prompt they would have 1/3, with two letters of three 2/3 and a bit."""
+    [run] = [
+        run
+        for run in load_suite("full").runs(algorithms=[algorithm.__name__], tasks=["Reverse"], seeds=1)
+        if run.algorithm == algorithm.__name__
+    ]
+    env = gym.make(run.env)
+    model = make_model(run.target, run.arguments, env, None, run.seed, "cpu")
+    model.learn(12_000)
+    assert np.mean([episode.score for episode in model.rollout_buffer.episodes]) >= 0.9

@@ -82,3 +82,11 @@ def test_a_saved_policy_generates_at_the_temperature_it_was_trained_at(tmp_path)
     letters_policy(temperature=0.5).save_pretrained(tmp_path)
     generation = GenerationConfig.from_pretrained(tmp_path)
     assert generation.do_sample and generation.temperature == 0.5
+
+
+def test_without_a_model_a_small_one_begins_nearly_uniform():
+    torch.manual_seed(0)
+    model = load_causal_lm(None, 5, 100)
+    probabilities = model(torch.tensor([[0, 1, 2, 3, 4, 0]])).logits.softmax(-1)
+    assert (probabilities - 0.2).abs().max() < 0.1
+    assert model.config.vocab_size == 5 and model.config.n_positions == 100

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.bench.algorithms import BASELINES, is_missing, target_of
+from agents.bench.algorithms import BASELINES, is_missing, schedule, target_of
 from agents.bench.suite import Suite, TaskSettings, filename, load_suite, merged
 
 OWN = "tests.agents.bench.own"
@@ -139,3 +139,11 @@ def test_targets_and_files():
 def test_contrib_is_optional(monkeypatch):
     monkeypatch.setattr("agents.bench.algorithms.find_spec", lambda name: None)
     assert is_missing("TRPO") and not is_missing("PPO")
+
+
+def test_a_learning_rate_may_fall_to_0_as_in_the_zoo():
+    falling = schedule("learning_rate", "lin_0.004")
+    assert [falling(left) for left in (1.0, 0.5, 0.0)] == [0.004, 0.002, 0.0]
+    assert schedule("learning_rate", 0.004) == 0.004 and schedule("loss_type", "grpo") == "grpo"
+    with pytest.raises(ValueError, match="learning_rate is 'lin_fast'"):
+        schedule("learning_rate", "lin_fast")
