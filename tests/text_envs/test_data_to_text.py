@@ -109,6 +109,11 @@ def test_any_text_gets_a_score(text):
     assert 0.0 <= score(text) <= 1.0
 
 
+@given(st.text(st.characters(exclude_characters=" ", exclude_categories=("Cs",)), max_size=120))
+def test_a_text_of_no_sentence_scores_low(text):
+    assert score(text) < 0.35
+
+
 @given(some_place, seeds)
 def test_saying_it_twice_never_pays(place, seed):
     once, meaning = written(place, "good", seed), grammar.meaning(place)

@@ -246,6 +246,11 @@ def test_any_text_gets_a_score(text):
     assert 0.0 <= score(text) <= 1.0
 
 
+@given(st.text(st.characters(exclude_characters=" ", exclude_categories=("Cs",)), max_size=120))
+def test_a_text_of_no_sentence_scores_low(text):
+    assert score(text) < 0.4
+
+
 @given(tickets, st.sampled_from(["good", "too_long", "wrong_remedy"]), seeds)
 def test_saying_a_sentence_again_never_pays(row, quality, seed):
     reply = reply_to(row, quality, seed)
