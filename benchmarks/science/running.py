@@ -16,7 +16,15 @@ from agents.bench.records import commit, machine, versions
 from reward_models.files import write_json
 
 # Those that cost least come first, so that a limit cuts the dearest.
-EXPERIMENTS = ("closed_form", "kl_controller", "credit", "gae_lambda", "warm_start", "over_optimisation")
+EXPERIMENTS = (
+    "closed_form",
+    "kl_controller",
+    "credit",
+    "gae_lambda",
+    "warm_start",
+    "parity",
+    "over_optimisation",
+)
 
 Settings = dict[
     str, Any

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.bench.statistics import Estimate
-from benchmarks.science import closed_form, credit, gae_lambda, kl_controller, over_optimisation, warm_start
+from benchmarks.science import (
+    closed_form,
+    credit,
+    gae_lambda,
+    kl_controller,
+    over_optimisation,
+    parity,
+    warm_start,
+)
 from benchmarks.science.__main__ import main
 from benchmarks.science.claims import HELD, REFUTED, UNDECIDED, above, all_hold, by_seed, compared, last
 from benchmarks.science.fits import Fit, fit
@@ -167,6 +175,33 @@ def gold_curves(*golds):
         seed: {"d": np.arange(len(gold)), "gold": np.array(gold, float), "score": np.arange(len(gold)) / 10}
         for seed, gold in enumerate(golds)
     }
+
+
+def test_two_ways_are_alike_within_two_deviations_of_the_exact_ones_seeds():
+    def found(arms):
+        return verdicts(
+            parity,
+            {
+                f"Reverse, {arm}": {seed: {"curve": {"score": [s, s]}} for seed, s in enumerate(s)}
+                for arm, s in arms.items()
+            },
+        )[: len(arms) - 1]
+
+    exact = {parity.EXACT: (0.50, 0.52, 0.54)}  # a standard deviation of 0.02
+    assert found(exact | {"float32": (0.53, 0.55, 0.57)}) == [HELD]
+    assert found(exact | {"float32": (0.55, 0.57, 0.59)}) == [REFUTED]
+    assert found(exact | {"float32": (0.50, 0.55, 0.60)}) == [UNDECIDED]  # differences of 0 to 0.06
+
+
+def test_the_exact_way_computes_what_the_fast_way_computes(tmp_path):
+    settings = {"task": "Reverse", "seed": 0, **parity.TASKS["Reverse"], "n_episodes": 32, "batch_size": 16}
+    settings |= {"tokens": 250}
+    exact, fast = (
+        parity.perform(settings | {"arm": arm}, tmp_path)["curve"] for arm in (parity.EXACT, "float32")
+    )
+    assert len(exact["score"]) == 3
+    for name in ("score", "kl", "gradient"):
+        assert exact[name] == pytest.approx(fast[name], abs=2e-4), name
 
 
 def test_the_fall_of_gold_is_measured_from_where_other_seeds_peak():
