@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from jsonargparse import Namespace
 
 from reward_models.files import replacing
 
+CLUSTERS = {"dask": ("dask.distributed", "'dask[distributed]'"), "ray": ("ray.util.joblib", "ray")}
 NEEDED = ("joblib", "scipy", "matplotlib", "jinja2")
 
 
@@ -152,19 +155,54 @@ def in_parallel(todo: Sequence[Any], folder: Path, options: Namespace, device: s
     from agents.bench.running import perform
 
     jobs = (delayed(perform)(run, folder, options.threads, device) for run in todo)
-    yield from parallel(options, return_as="generator_unordered")(jobs)
+    # Ray's back end gives them all at the end.
+    yield from parallel(options, return_as="list" if options.backend == "ray" else "generator_unordered")(
+        jobs
+    )
 
 
 def parallel(options: Namespace, **more: Any) -> Any:
     """joblib's Parallel. Without --backend it takes the back end of a surrounding `joblib.parallel_config`."""
-    from joblib import Parallel
+    from joblib import Parallel, parallel_config
 
     if options.backend == "threading":
         raise ValueError(
             "--backend threading: threads would share one generator of random numbers. Choose loky."
         )
-    chosen = {} if options.backend is None else {"backend": options.backend}
-    return Parallel(n_jobs=options.workers, batch_size=1, pre_dispatch="n_jobs", **chosen, **more)
+    connect(options.backend)
+    chosen = nullcontext() if options.backend is None else parallel_config(options.backend)
+    with chosen:  # unlike Parallel it knows of dask
+        return Parallel(n_jobs=options.workers, batch_size=1, pre_dispatch="n_jobs", **more)
+
+
+def connect(backend: str | None) -> None:
+    """Make joblib's back ends for clusters ready: the cluster is that of DASK_SCHEDULER_ADDRESS or RAY_ADDRESS, or else
+    processes of this machine.
+
+    Raises:
+        ImportError: their packages are not installed.
+        ValueError: dask's workers have several threads.
+    """
+    if backend not in CLUSTERS:
+        return
+    module, package = CLUSTERS[backend]
+    try:
+        cluster = import_module(module)
+    except ImportError as error:
+        raise ImportError(f"--backend {backend} needs {module}: pip install {package}.") from error
+    if backend == "ray":
+        cluster.register_ray()
+        return
+    try:
+        client = cluster.get_client()
+    except ValueError:  # there is none yet
+        client = cluster.Client(**({} if "DASK_SCHEDULER_ADDRESS" in os.environ else {"threads_per_worker": 1}))
+    threads = max(client.nthreads().values(), default=1)
+    if threads > 1:
+        raise ValueError(
+            f"--backend dask: a worker has {threads} threads, which would share one generator of random numbers. Start "
+            "workers with --nthreads 1."
+        )
 
 
 def in_words(outcome: Any) -> str:

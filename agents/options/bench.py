@@ -47,7 +47,11 @@ def run_parser() -> ArgumentParser:
     )
     add("--workers", type=PositiveInt, default=1, help="runs side by side")
     add("--threads", type=PositiveInt, default=1, help="CPU threads of each; with 1, same seed, same scores")
-    add("--backend", type=str | None, help="of joblib: loky (the default), dask, ray, ...")
+    add(
+        "--backend",
+        type=str | None,
+        help="of joblib: loky (the default), dask, ray, ...; a cluster is that of DASK_SCHEDULER_ADDRESS, RAY_ADDRESS",
+    )
     add("--device", type=str, default="cpu", help="cpu, cuda, cuda:1, ...")
     return parser
 

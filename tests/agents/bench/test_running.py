@@ -1,6 +1,7 @@
 """Runs on tiny budgets: what their files hold, that they repeat, and what becomes of those that fail."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -190,6 +191,30 @@ def test_workers_give_the_same_scores(bench, tmp_path):
             json.loads(path.read_text().splitlines()[-1])["scores"]
             == read_run(files(tmp_path / "two")[name])[2]["scores"]
         )
+
+
+def test_a_dask_cluster_gives_the_same_scores(bench, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    some = "--algorithms", "TextPPO", "PPO"
+    assert bench(*some, out="here") == 0
+    cluster = {"n_workers": 1, "dashboard_address": None}
+    with distributed.Client(**cluster, threads_per_worker=1):
+        assert bench(*some, "--backend", "dask", out="there") == 0
+    for name, path in files(tmp_path / "here").items():
+        assert read_run(path)[2]["scores"] == read_run(files(tmp_path / "there")[name])[2]["scores"]
+
+
+def test_threads_of_a_dask_cluster_are_refused(bench, capfd):
+    distributed = pytest.importorskip("distributed")
+    with distributed.Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None):
+        assert bench("--backend", "dask") == 2
+    assert "a worker has 2 threads" in capfd.readouterr().err
+
+
+def test_a_cluster_that_is_not_installed_is_asked_for(bench, capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray.util.joblib", None)
+    assert bench("--backend", "ray") == 2
+    assert "--backend ray needs ray.util.joblib: pip install ray" in capfd.readouterr().err
 
 
 # What is judged
