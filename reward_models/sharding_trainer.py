@@ -6,8 +6,11 @@ accelerate does it. What is added: it does so on CPUs too, and the model is whol
 from __future__ import annotations
 
 import copy
+import warnings
+from dataclasses import replace
 from typing import Any
 
+import torch
 from accelerate import DistributedType
 from accelerate.utils import broadcast, parse_flag_from_env
 from torch import nn
@@ -43,6 +46,10 @@ class ShardingTrainer(Trainer):
             plugin.transformer_cls_names_to_wrap = plugin.transformer_cls_names_to_wrap or self.layers
             if state.mixed_precision != "no":
                 plugin.set_mixed_precision(state.mixed_precision)
+                # Losses and gradients stay float32; accelerate would round them, too.
+                plugin.mixed_precision_policy = replace(
+                    plugin.mixed_precision_policy, reduce_dtype=torch.float32, output_dtype=None
+                )
             # On GPUs accelerate has come to the same, with layers of its own choice; on CPUs it does not look.
             state.distributed_type, state.fsdp_plugin = DistributedType.FSDP, plugin
             self.is_fsdp_enabled = True
@@ -62,6 +69,8 @@ class ShardingTrainer(Trainer):
         prepared = super()._prepare_for_training(*args, **named)
         for unit in units(self.model):
             unit.set_force_sum_reduction_for_comms(True)  # and then divide: gloo has no mean
+        # Nothing is done to it in place.
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
         return prepared
 
 

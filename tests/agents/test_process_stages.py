@@ -70,7 +70,7 @@ WORDS = [LETTERS[i % 5 : i % 5 + 1 + i % 4] for i in range(32)]  # of 1 to 4 let
 ROWS = [{"prompt": prompt, "response": response} for prompt, response in zip(WORDS, WORDS[7:] + WORDS[:7])]
 
 
-def reward_learned() -> dict[str, np.ndarray]:
+def reward_learned(bf16: bool) -> dict[str, np.ndarray]:
     """Four steps with a score at every token, which makes the module that is sharded another one."""
     torch.set_num_threads(1)
     torch.manual_seed(1 + processes.rank())
@@ -81,24 +81,33 @@ def reward_learned() -> dict[str, np.ndarray]:
     with mock.patch.object(sharding_trainer, "_filled", wraps=sharding_trainer._filled) as filled:
         made = learning.train(
             small_lm(), pairs[:16], tokenizer=letter_tokenizer(LETTERS), held_out=pairs[16:], token_coef=1.0, epochs=2,
-            batch_size=8, learning_rate=1e-3, device="cpu", progress=None,
+            batch_size=8, learning_rate=1e-3, bf16=bf16, device="cpu", progress=None,
         )  # fmt: skip
     assert filled.call_count == (processes.count() > 1)
     return {
         "weights": flat(made.model.parameters()),
-        "epochs": np.array([list(vars(epoch).values()) for epoch in made.epochs]),
+        "losses": np.array([[epoch.train_loss, epoch.held_out_loss] for epoch in made.epochs]),
     }
 
 
-def learn_reward(found: str) -> None:
-    made = reward_learned()
+def learn_reward(found: str, bf16: str) -> None:
+    made = reward_learned(bool(int(bf16)))
     if processes.is_first():
         np.savez(found, **made)
 
 
-def test_a_reward_model_with_a_loss_at_every_token_learns_the_same_under_fsdp2(forks, tmp_path):
-    forks.run(HERE + "learn_reward", tmp_path / "found.npz", **FSDP2)
-    assert_equal(np.load(tmp_path / "found.npz"), reward_learned())
+@pytest.fixture(scope="module")
+def reward_of_one():
+    return reward_learned(False)
+
+
+@pytest.mark.parametrize("bf16, tolerance", [(0, 1e-5), (1, 0.02)])
+def test_a_reward_model_learns_the_same_under_fsdp2(forks, reward_of_one, tmp_path, bf16, tolerance):
+    forks.run(HERE + "learn_reward", tmp_path / "found.npz", bf16, **FSDP2)
+    found = np.load(tmp_path / "found.npz")
+    assert reward_of_one["losses"].shape == (2, 2)
+    for name, expected in reward_of_one.items():
+        assert found[name] == pytest.approx(expected, abs=tolerance), name
 
 
 def fine_tuned(checkpoint: str, steps: int, r: int, killed: bool = False) -> dict[str, np.ndarray]:
