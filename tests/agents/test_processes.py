@@ -15,6 +15,7 @@ import agents
 from agents import checkpoint, cli, processes
 from agents.checks import SelfCheckWarning
 from agents.episodes import Episode
+from agents.nlpo import TextNLPO
 from agents.ppo import TextPPO
 from agents.runs import RunFolder
 from tests.agents.forked import Forks
@@ -202,6 +203,24 @@ def in_two_parts(folder: str) -> None:
 @both_ways
 def test_two_processes_go_on_exactly_where_a_checkpoint_left_them(forks, tmp_path, way):
     forks.run(HERE + "in_two_parts", tmp_path, **way)
+
+
+def renew_mask(path: str) -> None:
+    """The mask policy is whole, becomes the policy at the second rollout, and is saved and loaded as it is."""
+    model = make("TextNLPO", mask_update_interval=1)
+    model.learn(1)
+    after_one = flat(model.policy.lm.parameters())
+    assert (flat(model.mask_policy.parameters()) != after_one).any()
+    model.learn(1, reset_num_timesteps=False)
+    assert (flat(model.mask_policy.parameters()) == after_one).all()
+    model.save(path)
+    processes.wait()
+    loaded = TextNLPO.load(path, env=letters_env(), device="cpu")
+    assert (flat(loaded.mask_policy.parameters()) == after_one).all()
+
+
+def test_the_mask_policy_is_renewed_under_fsdp2(forks, tmp_path):
+    forks.run(HERE + "renew_mask", tmp_path / "nlpo.zip", **FSDP2)
 
 
 def load_save_and_learn(given: str, again: str, later: str) -> None:
