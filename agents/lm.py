@@ -18,6 +18,7 @@ from agents.lora import base_of, has_adapter, plain_module, train_adapter_only, 
 from agents.losses import entropy
 from agents.memory import LOGITS_AT_ONCE, LOGITS_PER_CHUNK, in_chunks, round_to_bfloat16
 from reward_models.completion import in_short
+from reward_models.sharding import load_in_each_process
 
 SMALL_VOCABULARY = 128
 # Below it the casts eat what the products gain (1.0x to 1.2x of an iteration on AVX512-BF16, 1.6x from here on; on an
@@ -252,6 +253,7 @@ def load_causal_lm(model: Any, vocab_size: int, max_length: int) -> PreTrainedMo
     if isinstance(model, nn.Module):
         return plain_module(model)
     if isinstance(model, str | os.PathLike):
+        load_in_each_process()
         try:
             return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, trust_remote_code=False)
         except Exception as error:  # of transformers, safetensors, huggingface_hub

@@ -8,7 +8,6 @@ import torch
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor, nn
 
-from agents import sharding
 from agents.lm import LanguageModel
 from agents.policy import CausalLMPolicy
 from agents.ppo import TextPPO
@@ -58,13 +57,8 @@ class TextNLPO(TextPPO):
         self.mask_age = 0  # rollouts since the mask policy was renewed
         super().__init__(policy, env, learning_rate, **kwargs)
 
-    def _setup_model(self) -> None:
-        if sharding.is_asked_for():
-            raise ValueError(
-                "use_fsdp is set: in accelerate's settings, for TextNLPO. Its mask policy is a copy of the whole policy: "
-                "start it without, data parallel."
-            )
-        super()._setup_model()
+    def _copy_policy(self) -> None:
+        super()._copy_policy()
         self.mask_policy: LanguageModel = self.policy.lm.twin().requires_grad_(False)
         self.policy.restriction = TopPMask(self.policy, self.mask_policy, self.top_p)
 
@@ -74,7 +68,10 @@ class TextNLPO(TextPPO):
 
     def _collect(self, *args: Any) -> bool:
         if self.mask_age >= self.mask_update_interval:
-            self.mask_policy.load_state_dict(self.policy.lm.state_dict())
+            with torch.no_grad():
+                # Weights, not the state: that would be in parts, where the policy is sharded.
+                for weight, new in zip(self.mask_policy.parameters(), self.policy.lm.parameters()):
+                    weight.copy_(new)
             self.mask_age = 0
         complete = super()._collect(*args)
         self.mask_age += complete

@@ -156,17 +156,21 @@ class OnPolicyTextAlgorithm(CheckpointedAlgorithm, EpisodeCollection, EpisodeUpd
             self.observation_space, self.action_space, self.lr_schedule, **kwargs
         ).to(self.device)  # type: ignore
         processes.share_weights(self.policy)
+        self._copy_policy()
+        if sharding.is_asked_for():
+            sharding.shard(self.policy)
+        self.rollout_buffer = EpisodeBuffer(getattr(self, "n_envs", 1), length, vocab_size, self.device)
+
+    def _copy_policy(self) -> None:
+        """Make what is made of the whole policy, before it may be sharded."""
         self.reference = make_reference(
             self.policy.lm,
             self.reference_model,
             self.reference_kwargs,
-            length,
+            self.policy.max_length,
             self.device,
             type(self).__name__,
         )
-        if sharding.is_asked_for():
-            sharding.shard(self.policy)
-        self.rollout_buffer = EpisodeBuffer(getattr(self, "n_envs", 1), length, vocab_size, self.device)
 
     def _check_critic(self, value_model: str | None) -> None:
         if value_model is not None and (value_model == "none") == self.uses_critic:

@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents import processes, sharding
+from agents import processes
 from agents.checks import check_groups, check_rollout
 from agents.envs import common_attribute
 from agents.episodes import EpisodeBuffer
@@ -24,6 +24,7 @@ from agents.policy import CausalLMPolicy
 from agents.resume import ResumableAlgorithm
 from agents.sampling import right_padded
 from agents.slots import LeftPaddedBatch, Slots
+from reward_models.sharding import assembled
 from text_envs.sb3 import TextVecEnv
 
 REST = -1  # the action of a row that is not to move
@@ -65,7 +66,7 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
         self._moment, self.update = self.moment(), None
         with self._may_be_interrupted():
             callback.on_rollout_start()
-            with sharding.assembled(self.policy):
+            with assembled(self.policy):
                 return self._collect(env, callback, rollout_buffer, n_rollout_steps)
 
     def _collect(

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel, TrainingArguments
 
-from agents import processes, sharding
+from agents import processes
 from agents.demonstrations import IGNORED, DemonstrationEncoder, Example, Pair, collate, read_pairs
 from agents.lm import load_causal_lm
 from agents.lora import merged, put_adapter, train_adapter_only
@@ -34,7 +34,7 @@ class FineTuned:
     """What `finetune` made.
 
     Attributes:
-        model: the fine-tuned module, in eval mode.
+        model: the fine-tuned module, in eval mode. Under FSDP2 it is whole, and another one than was given.
         tokenizer: its tokenizer.
         folder: where both were written; None if nowhere.
         train_loss: nats per response token, mean over the last tenth of the steps. losses: that of each step.
@@ -137,11 +137,6 @@ def finetune(
     """
     if lr_schedule not in ("linear", "cosine", "constant"):
         raise ValueError(f"lr_schedule={lr_schedule!r} is not known. Use linear, cosine or constant.")
-    if sharding.is_asked_for():
-        raise ValueError(
-            "use_fsdp is set: in accelerate's settings, for finetune. Fine-tuning shards no weights: start it without, or "
-            "fine-tune a model that needs it with transformers' own Trainer."
-        )
     torch.manual_seed(seed)
     tokenizer = load_tokenizer(tokenizer if tokenizer is not None else _own_tokenizer(model))
     encode = DemonstrationEncoder(tokenizer, eos_token_id, response_prefix)
@@ -201,6 +196,7 @@ def finetune(
             trainer.resume(checkpoint)
         else:
             trainer.train()
+    lm = trainer.model
     lm.config.use_cache = use_cache  # Trainer switches it off, and save_pretrained would keep it so
     lm = merged(lm).requires_grad_(True).eval()
     _set_eos(lm, encode.eos_token_ids)

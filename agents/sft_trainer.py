@@ -20,7 +20,6 @@ from torch.utils.data import Sampler
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
-    Trainer,
     TrainerCallback,
     TrainerState,
     TrainingArguments,
@@ -39,6 +38,7 @@ from agents.packing import (
 )
 from agents.runs import clock
 from agents.states import random_state, set_random_state
+from reward_models.sharding_trainer import ShardingTrainer
 
 TRAINER_STATE = "trainer_state.json"  # where Trainer looks for it
 
@@ -168,7 +168,7 @@ class Resumed:
         return resumed
 
 
-class ResumableTrainer(Trainer):
+class ResumableTrainer(ShardingTrainer):
     """Trainer with the order, and the checkpoints, of this module.
 
     Args:
@@ -221,7 +221,8 @@ class ResumableTrainer(Trainer):
     ) -> Any:
         """As Trainer's, but the output layer sees only what predicts a response token: a quarter less time at 1,024 tokens of
         vocabulary, and no logits of the prompts in memory."""
-        if return_outputs or not self.by_tokens or model is not self.model:
+        wrapped = self.is_fsdp_enabled or model is not self.model  # and then called as a whole
+        if return_outputs or not self.by_tokens or wrapped:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         lm: Any = model
         labels = inputs["labels"][:, 1:]

@@ -8,20 +8,19 @@ each process has a whole one.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from accelerate import FullyShardedDataParallelPlugin
 from accelerate.utils import parse_flag_from_env
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from agents import processes
 from agents.lora import has_adapter
+from reward_models.sharding import settings, units
 
 if TYPE_CHECKING:
     from agents.policy import CausalLMPolicy
@@ -45,12 +44,7 @@ def shard(policy: CausalLMPolicy) -> None:
             "use_fsdp is set: in accelerate's settings, for a policy with a LoRA adapter, whose weights the reference "
             "shares. Start it without, data parallel: an adapter's gradients and optimiser state are small."
         )
-    plugin = FullyShardedDataParallelPlugin()
-    if plugin.fsdp_version != 2:
-        raise ValueError(
-            f"fsdp_version is {plugin.fsdp_version}: in accelerate's settings. Only FSDP2 is supported: "
-            "accelerate launch --use_fsdp --fsdp_version 2."
-        )
+    plugin = settings()
     kinds = plugin.transformer_cls_names_to_wrap or policy.lm.model._no_split_modules or ()
     names = {parameter: name for name, parameter in policy.named_parameters()}
     mesh = init_device_mesh(policy.device.type, (processes.count(),))
@@ -61,7 +55,7 @@ def shard(policy: CausalLMPolicy) -> None:
     parts = dict(policy.named_parameters())
     for group in policy.optimizer.param_groups:
         group["params"] = [parts[names[parameter]] for parameter in group["params"]]
-    for unit in _units(policy):
+    for unit in units(policy):
         # Losses are divided by what all processes have, so that their gradients add up; gloo has no other sums.
         unit.set_gradient_divide_factor(1.0)
         unit.set_force_sum_reduction_for_comms(True)
@@ -71,26 +65,6 @@ def shard(policy: CausalLMPolicy) -> None:
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
     with torch.no_grad():  # the first that runs is the outermost unit
         policy.predict_values({"input_ids": torch.zeros(1, 1), "attention_mask": torch.ones(1, 1)})
-
-
-def _units(module: nn.Module) -> list[FSDPModule]:
-    return [unit for unit in module.modules() if isinstance(unit, FSDPModule)]
-
-
-@contextmanager
-def assembled(policy: nn.Module) -> Iterator[None]:
-    """While the block runs each process has the whole policy, and may call it as often as it likes."""
-    units = _units(policy)
-    resharding = FullyShardedDataParallelPlugin().reshard_after_forward if units else False
-    for unit in units:
-        unit.set_reshard_after_forward(False, recurse=False)
-        unit.unshard()
-    try:
-        yield
-    finally:
-        for unit in units:
-            unit.reshard()
-            unit.set_reshard_after_forward(resharding and unit is not policy, recurse=False)
 
 
 def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 
 from reward_models.classifier import Classifier, Stored
 from reward_models.completion import RewardError
@@ -42,6 +41,7 @@ from reward_models.reward_head import (
     set_pad_token,
     vocabulary_of,
 )
+from reward_models.sharding_trainer import ShardingTrainer
 
 
 @dataclass
@@ -172,11 +172,6 @@ def train(
         )  # fmt: skip
         settings = TrainingArguments(**(arguments | training_arguments))
         is_first = settings.process_index == 0
-        if settings.world_size > 1 and parse_flag_from_env("ACCELERATE_USE_FSDP"):
-            raise ValueError(
-                "use_fsdp is set: in accelerate's settings, for train. A reward model's weights are not sharded: start it "
-                "without, data parallel."
-            )
         settings.per_device_train_batch_size = _share(
             settings.per_device_train_batch_size, settings.world_size
         )
@@ -192,6 +187,7 @@ def train(
         )
         started = time.perf_counter()
         trainer.train()
+    classifier = trainer.model.classifier
     set_dropout(classifier, 0.0)
     classifier.eval()
     result = TrainedReward(
@@ -265,8 +261,8 @@ def _check_vocabulary(classifier: PreTrainedModel, tokenizer: Any) -> None:
         )
 
 
-class _RewardTrainer(Trainer):
-    """`Trainer` with the loss of `preference_losses`, and batches of like lengths."""
+class _RewardTrainer(ShardingTrainer):
+    """`ShardingTrainer` with the loss of `preference_losses`, and batches of like lengths."""
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 from reward_models.preference_data import EncodedGroup, collate
 from reward_models.preference_losses import Contests, contest_losses
 from reward_models.reward_head import RewardHead
+from reward_models.sharding import assembled
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,17 @@ class Watch(TrainerCallback):
             left = (now - self.start) * (state.max_steps - state.global_step) / state.global_step
             self._say(f"step {state.global_step:>5} of {state.max_steps}   {left:.0f} s to go")
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         if len(self.losses) == self.earlier:
             return
         train_loss = reduce(
             torch.stack(self.losses[self.earlier :]).mean(), "mean"
         ).item()  # over all processes
         self.earlier = len(self.losses)
-        held_out = held_out_metrics(self.head, self.held_out) if self.held_out else (None, None)
+        held_out: tuple[float, float] | tuple[None, None] = (None, None)
+        if self.held_out:
+            with assembled(model):
+                held_out = held_out_metrics(self.head, self.held_out)
         epoch = Epoch(len(self.epochs) + 1, train_loss, *held_out)
         self.epochs.append(epoch)
         measured = "" if held_out[0] is None else f"   held-out {held_out[0]:.3f}, accuracy {held_out[1]:.3f}"

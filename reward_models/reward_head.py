@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from reward_models.completion import RewardError, in_short
+from reward_models.sharding import load_in_each_process
 
 TOLERANCE = 1e-4  # of a float32 score, computed in two ways
 
@@ -81,6 +82,10 @@ class EveryToken(nn.Module):
     def __init__(self, head: RewardHead) -> None:
         super().__init__()
         self.head = head
+
+    @property
+    def classifier(self) -> PreTrainedModel:
+        return self.head.classifier
 
     def forward(self, input_ids: Tensor, lengths: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
         """Two float32 tensors of shape [n]: the scores, and the means. Starts, shape [n], are below `lengths`."""
@@ -186,6 +191,7 @@ def vocabulary_of(classifier: PreTrainedModel) -> int:
 
 
 def _from_folder(folder: str) -> tuple[PreTrainedModel, bool]:
+    load_in_each_process()
     try:
         config = AutoConfig.from_pretrained(folder)
         made = "ForSequenceClassification" in "".join(config.architectures or ())
