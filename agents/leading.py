@@ -101,14 +101,15 @@ class Leader:
         try:
             while not self.over.wait(BEAT):
                 _, *numbers = processes.of_all(None)
-                self._pass_on(max((number for number in numbers if number), default=None))
+                if any(numbers):
+                    self._stop_main(next(filter(None, numbers)))
         except Exception as error:
             self.lost = error
-            self._pass_on(signal.SIGTERM)
+            self._stop_main(signal.SIGTERM)
 
-    def _pass_on(self, number: signal.Signals | None) -> None:
+    def _stop_main(self, number: signal.Signals) -> None:
         """Stop what the main thread does, as if the signal had come to this process."""
-        if number is not None and not self.received:
+        if not self.received:  # a second one would break it off
             signal.pthread_kill(threading.main_thread().ident or 0, number)
 
     def _tell(self, told: Told) -> None:
