@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
 from transformers import AutoConfig
 
@@ -197,6 +198,23 @@ def agreement(reward: RewardModel, judge: RewardModel, records: Sequence[Any]) -
     return {"share": float(((difference > 0) == (truth > 0))[clear].mean()), "pairs": int(clear.sum())}
 
 
+class StopIf(BaseCallback):
+    """Stops a model for a signal that came just before `train` looked at signals: while others were waited for, say."""
+
+    in_every_process = True
+
+    def __init__(self, should_stop: Callable[[], bool]):
+        super().__init__()
+        self.should_stop = should_stop
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if self.should_stop():
+            self.model.stop()  # type: ignore[attr-defined]
+
+
 def improve(
     world: World,
     settings: LoopSettings,
@@ -239,11 +257,12 @@ def improve(
     callbacks = [
         SampleTable(every=25, n=1, path=run.samples, console=Console(stderr=True)),
         SaveEvery(wanted.checkpoint_every, run.last_checkpoint),
+        StopIf(should_stop),
     ]
     if processes.anywhere(should_stop()):  # from here on `train` looks at the signals
         raise Stopped
     stopped, _ = train(model, wanted.total_timesteps, callbacks, run.last_checkpoint)
-    if stopped:
+    if stopped or processes.anywhere(should_stop()):
         raise Stopped(stopped.number)
     model.save_pretrained(run.policy)
     return summary(run.metrics) if processes.is_first() else {}

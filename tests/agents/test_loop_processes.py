@@ -18,9 +18,12 @@ from transformers import AutoModelForCausalLM
 from agents import cli, processes
 from agents.callbacks import SignalReceived
 from agents.leading import Leader, follow
+from agents.learning_stages import StopIf
+from agents.ppo import TextPPO
 from agents.rlhf import Guard, Loop
 from agents.settings import EvaluationSettings, PPOSettings, SampleSettings
 from tests.agents.forked import Forks
+from tests.agents.helpers import letters_env, small_lm
 from tests.agents.looping import likes_a, small_settings, write_inputs
 
 HERE = "tests.agents.test_loop_processes."
@@ -159,7 +162,7 @@ def test_a_process_that_is_killed_while_it_waits_is_missed(forks, config, tmp_pa
 def test_a_stop_where_both_learn_and_ppo_under_fsdp2(forks, of_two, config, tmp_path):
     """A given reward model and no demonstrations: PPO alone learns. It is stopped under FSDP2, and goes on data parallel."""
     out, model = tmp_path / "run", str(of_two[0] / "round-1/reward/member-0")
-    ppo = PPOSettings(total_timesteps=400, n_episodes=8, batch_size=4, n_epochs=1, checkpoint_every=1)
+    ppo = PPOSettings(total_timesteps=150, n_episodes=8, batch_size=4, n_epochs=1, checkpoint_every=1)
     given = config(demos=None, reward_model=model, ppo=ppo)
     fate = dict(SIGNAL_FROM=str(out / "round-1/ppo/metrics.jsonl"), SIGNAL=str(int(signal.SIGTERM)))
     fsdp2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
@@ -169,8 +172,16 @@ def test_a_stop_where_both_learn_and_ppo_under_fsdp2(forks, of_two, config, tmp_
 
     forks.run(HERE + "rlhf_loop", given, out)
     steps = [row["num_timesteps"] for row in rows(out / "round-1/ppo/metrics.jsonl")]
-    assert steps == sorted(set(steps)) and len(steps) > 4 and steps[-1] >= 400
+    assert steps == sorted(set(steps)) and len(steps) > 2 and steps[-1] >= 150
     AutoModelForCausalLM.from_pretrained(out / "round-1/ppo/policy")
+
+
+def test_a_signal_that_came_just_before_ppo_began_stops_it():
+    model = TextPPO(
+        "CausalLMPolicy", letters_env(), n_episodes=4, device="cpu", policy_kwargs={"model": small_lm()}
+    )
+    model.learn(1000, [StopIf(lambda: True)])
+    assert model.num_timesteps < 10 and model.stop_requested
 
 
 def test_numbers_that_cannot_be_shared_are_refused_before_anything_is_done(forks, config, tmp_path):

@@ -352,10 +352,3 @@ def test_fine_tuning_and_reward_learning_in_two_processes_are_those_in_one(
         assert results[0]["epochs"][-1]["train_loss"] == pytest.approx(
             results[1]["epochs"][-1]["train_loss"], abs=1e-5
         )
-
-
-def test_the_loop_runs_in_one_process_and_says_so(forks, tmp_path):
-    statuses, printed = forks.statuses(
-        HERE + "rlhf", "loop", "--env", "text_envs/SupportReply-v0", "--out", tmp_path / "run"
-    )
-    assert statuses[0] == 2 and "This is one of 2 processes: in Loop, which runs in one." in printed
