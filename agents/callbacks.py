@@ -224,8 +224,10 @@ def stop_on_signals(model: Stoppable | None = None, patience: float = 2.0) -> It
         nonlocal reminds, wait
         asked.wait()
         while received.number is not None and not over.wait(wait):
-            reminds, wait = True, 0.05
-            signal.pthread_kill(main, received.number)  # wakes the main thread from what it waits for
+            wait = 0.05
+            if model is not None and model.interruptible:
+                reminds = True
+                signal.pthread_kill(main, received.number)  # wakes the main thread from what it waits for
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     reminder = threading.Thread(target=remind, daemon=True)

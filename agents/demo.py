@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 from transformers import AutoConfig
 
+from agents import processes
 from agents.callbacks import visible
 from agents.commands import set_up
 from agents.loop_command import program, stopped
@@ -91,12 +92,14 @@ def demo(options: Namespace, config: str) -> int:
     """`rlhf demo`: returns the exit status."""
     set_up(options)
     say = Console()
-    folder = Path(options.out or f"runs/demo-{datetime.now():%Y%m%d-%H%M%S}")
+    folder = Path(options.out or processes.of_first(f"runs/demo-{datetime.now():%Y%m%d-%H%M%S}"))
     run = Loop(settings_of(options), folder, console=say)
     try:
         result = run.run()
     except Stopped:
         return stopped(run, f"{program()} demo --out {folder}, with the other options as before")
+    if not processes.is_first():
+        return 0
     policies = policies_of(folder)
     show_replies(say, policies)
     say.print(score_table(policies, result["last_reward"], agreements(result["stages"])))

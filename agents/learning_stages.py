@@ -1,4 +1,7 @@
-"""The stages of the loop in which something learns: the policy from demonstrations, the reward model, the policy by PPO."""
+"""The stages of the loop in which something learns: the policy from demonstrations, the reward model, the policy by PPO.
+
+Of several processes all run these functions with the same arguments, but for `examine_reward`, and the first one writes.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
 from transformers import AutoConfig
 
+from agents import processes
 from agents.callbacks import SampleTable, SaveEvery
 from agents.commands import summary, train
 from agents.demonstrations import read_pairs
@@ -66,7 +71,8 @@ def fine_tune(
     )
     if tuned.stopped:
         raise Stopped
-    checkpoint.unlink(missing_ok=True)
+    if processes.is_first():
+        checkpoint.unlink(missing_ok=True)
     return {
         "steps": tuned.steps,
         "train_loss": tuned.train_loss,
@@ -101,22 +107,13 @@ def learn_reward(
     folder: Path,
     compared: Path,
     starts: Sequence[Path],
-    baseline: Sequence[Completion],
     should_stop: Callable[[], bool],
-) -> dict[str, Any]:
-    """Stage 2c: one reward model, or an ensemble of different seeds, from all comparisons; calibrated on `baseline`.
-
-    Returns:
-        The losses of each member; the evaluation on comparisons of prompts that were held out, None where none of them has a
-        winner; and, where there is a gold judge, how often the model agrees with it on those pairs.
-    """
+) -> list[list[float]]:
+    """Stage 2c: one reward model, or an ensemble of different seeds, from all comparisons; returns the losses of each."""
     wanted = settings.reward
-    read_all = [record for path in (*settings.preferences, compared) for record in read(path).records]
-    records = [record for record in read_all if isinstance(record, Comparison | Ranking)]
-    learned, held_out = split(records, held_out=wanted.held_out, seed=settings.seed)
-    members = [folder / f"member-{i}" for i in range(wanted.ensemble)]
+    learned, _ = _preferences(settings, compared)
     losses = []
-    for i, (member, start) in enumerate(zip(members, starts)):
+    for i, (member, start) in enumerate(zip(_members(settings, folder), starts)):
         trained = train_reward(
             str(start),
             learned,
@@ -136,11 +133,25 @@ def learn_reward(
         if trained.stopped:
             raise Stopped
         losses.append(thinned(trained.losses))
+    return losses
+
+
+def examine_reward(
+    world: World, settings: LoopSettings, folder: Path, compared: Path, baseline: Sequence[Completion]
+) -> dict[str, Any]:
+    """The rest of stage 2c: what the reward models are worth; then they are calibrated on `baseline`.
+
+    Returns:
+        The evaluation on comparisons of prompts that were held out, None where none of them has a winner; and, where there is
+        a gold judge, how often the model agrees with it on those pairs.
+    """
+    learned, held_out = _preferences(settings, compared)
+    members = _members(settings, folder)
     # Before calibration: a difference of logits is a log-odds, which calibrated scores are not.
     reward = make(
         str(members[0]) if len(members) == 1 else {"name": "ensemble", "models": list(map(str, members))}
     )
-    found: dict[str, Any] = {"comparisons": len(learned), "losses": losses, "held_out": None}
+    found: dict[str, Any] = {"comparisons": len(learned), "held_out": None}
     if any(pair.chosen is not None for pair in comparisons_of(held_out)):
         found["held_out"] = evaluate(reward, held_out, learned).to_json()
     else:
@@ -153,6 +164,17 @@ def learn_reward(
     for member in members:
         calibrate(member, baseline)
     return found
+
+
+def _preferences(settings: LoopSettings, compared: Path) -> tuple[Sequence[Any], Sequence[Any]]:
+    """All comparisons and rankings: those to learn from, and those of prompts that are held out."""
+    read_all = [record for path in (*settings.preferences, compared) for record in read(path).records]
+    records = [record for record in read_all if isinstance(record, Comparison | Ranking)]
+    return split(records, held_out=settings.reward.held_out, seed=settings.seed)
+
+
+def _members(settings: LoopSettings, folder: Path) -> list[Path]:
+    return [folder / f"member-{i}" for i in range(settings.reward.ensemble)]
 
 
 def thinned(curve: Sequence[float], most: int = 100) -> list[float]:
@@ -174,6 +196,23 @@ def agreement(reward: RewardModel, judge: RewardModel, records: Sequence[Any]) -
     if not clear.any():
         return None
     return {"share": float(((difference > 0) == (truth > 0))[clear].mean()), "pairs": int(clear.sum())}
+
+
+class StopIf(BaseCallback):
+    """Stops a model for a signal that came just before `train` looked at signals: while others were waited for, say."""
+
+    in_every_process = True
+
+    def __init__(self, should_stop: Callable[[], bool]):
+        super().__init__()
+        self.should_stop = should_stop
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if self.should_stop():
+            self.model.stop()  # type: ignore[attr-defined]
 
 
 def improve(
@@ -218,11 +257,12 @@ def improve(
     callbacks = [
         SampleTable(every=25, n=1, path=run.samples, console=Console(stderr=True)),
         SaveEvery(wanted.checkpoint_every, run.last_checkpoint),
+        StopIf(should_stop),
     ]
-    if should_stop():  # from here on `train` looks at the signals
+    if processes.anywhere(should_stop()):  # from here on `train` looks at the signals
         raise Stopped
     stopped, _ = train(model, wanted.total_timesteps, callbacks, run.last_checkpoint)
-    if stopped:
+    if stopped or processes.anywhere(should_stop()):
         raise Stopped(stopped.number)
     model.save_pretrained(run.policy)
-    return summary(run.metrics)
+    return summary(run.metrics) if processes.is_first() else {}

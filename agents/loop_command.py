@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from agents import processes
 from agents.commands import set_up
 from agents.loop_report import make_report
 from agents.options.loop import settings_from
@@ -22,7 +23,8 @@ def loop(options: Namespace, config: str) -> int:
         run.run()
     except Stopped:
         return stopped(run)
-    print(f"The report is {run.folder / 'report.html'}.")
+    if processes.is_first():
+        print(f"The report is {run.folder / 'report.html'}.")
     return 0
 
 
@@ -37,7 +39,8 @@ def stopped(run: Loop, again: str | None = None) -> int:
     number = run.stopped.number
     reason = f"stopped by {number.name}" if number else "stopped before all votes were in"
     again = again or f"{program()} loop --out {run.folder}"
-    print(f"rlhf: {reason}; finished stages and votes are kept. Go on: {again}", file=sys.stderr)
+    if processes.is_first():
+        print(f"rlhf: {reason}; finished stages and votes are kept. Go on: {again}", file=sys.stderr)
     return 128 + number if number else 1
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from agents.callbacks import SignalReceived
 from agents.comparing import Comparing, export
-from agents.learning_stages import fine_tune, improve, learn_reward, pretrain_reward
+from agents.learning_stages import examine_reward, fine_tune, improve, learn_reward, pretrain_reward
 from agents.ledger import fingerprint, fingerprint_of_json
 from agents.settings import LoopSettings
 from agents.stages import Evaluation, answer, evaluate, read_completions, write_completions
@@ -26,6 +26,8 @@ SFT, SFT_EVALUATE, REWARD_START = "sft", "sft-evaluate", "reward-start"
 
 class LoopStages:
     """What `agents.Loop` puts in order. Each method runs its stage, or finds it done, and returns what it left behind.
+
+    Of several processes the first one runs them, and calls the others where something learns.
 
     Attributes:
         world: environment, prompts, demonstrations and gold judge.
@@ -45,6 +47,10 @@ class LoopStages:
         self, name: str, what: str, made_from: Mapping[str, Any], work: Callable[[Path], Mapping[str, Any]]
     ) -> Path:
         """Run a stage, or find it done; returns its folder."""
+        raise NotImplementedError
+
+    def _together(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function of `agents.learning_stages` returns, which all processes run."""
         raise NotImplementedError
 
     @property
@@ -75,12 +81,7 @@ class LoopStages:
             "task": self._task,
         }
         what = f"fine-tune on {len(world.demos):,} demonstrations"
-        return self._stage(
-            SFT,
-            what,
-            made_from,
-            lambda folder: fine_tune(world, settings, folder, lambda: bool(self.stopped)),
-        )
+        return self._stage(SFT, what, made_from, lambda folder: self._together(fine_tune, folder))
 
     # --- stage 2 ----------------------------------------------------------------------------------------------------
 
@@ -165,7 +166,7 @@ class LoopStages:
             REWARD_START,
             f"the reward model's start learns from {wanted:,} mismatched demonstrations",
             made_from,
-            lambda folder: pretrain_reward(world, settings, folder, backbone, lambda: bool(self.stopped)),
+            lambda folder: self._together(pretrain_reward, folder, backbone),
         )
 
     @property
@@ -186,10 +187,9 @@ class LoopStages:
         baseline = read_completions(self.folder / SFT_EVALUATE / "samples.jsonl")
 
         def work(folder: Path) -> dict[str, Any]:
-            return learn_reward(
-                self.world, settings, folder, compared, warm or [Path(backbone)] * wanted.ensemble, baseline,
-                lambda: bool(self.stopped),
-            )  # fmt: skip
+            starts = warm or [Path(backbone)] * wanted.ensemble
+            losses = self._together(learn_reward, folder, compared, starts)
+            return {"losses": losses, **examine_reward(self.world, settings, folder, compared, baseline)}
 
         self._stage(f"{name}/reward", "learn a reward model from all comparisons so far", made_from, work)
         return [self.folder / name / "reward" / f"member-{i}" for i in range(wanted.ensemble)]
@@ -214,9 +214,7 @@ class LoopStages:
         seed = settings.seed * 1000 + number
 
         def work(folder: Path) -> dict[str, Any]:
-            return improve(
-                self.world, settings, folder, policy, reference, reward_spec(rewards), seed, lambda: bool(self.stopped)
-            )  # fmt: skip
+            return self._together(improve, folder, policy, reference, reward_spec(rewards), seed)
 
         what = f"PPO against the reward model, {wanted.total_timesteps:,} tokens"
         return self._stage(f"{name}/ppo", what, made_from, work) / "policy"

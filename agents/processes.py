@@ -48,7 +48,7 @@ def explained() -> Iterator[None]:
         raise ProcessLost(
             f"Another process of this run has ended, and process {rank()} of {count()} cannot go on without it. What it said "
             "stands above, on its own machine; where it said nothing, it was killed (out of memory, perhaps). Start all "
-            "processes again with --resume: they go on from the last checkpoint. "
+            "processes again, rlhf ppo and rlhf sft with --resume: they go on from the last checkpoint. "
             f"torch said: {str(error).splitlines()[0]}"
         ) from error
 

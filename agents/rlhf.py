@@ -15,6 +15,9 @@
       report.html, result.json, last_reward.json (every held-out reply's score by the last reward model)
 
 Each stage ends with a `stage.json` (see `agents.ledger`): a finished stage is not run again.
+
+Of several processes (`agents.processes`) the first one does all this, and calls the others where something learns
+(`agents.leading`).
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from rich.console import Console
 
 from agents import processes
 from agents.callbacks import SignalReceived, stop_on_signals
+from agents.leading import Leader, follow
 from agents.ledger import RECORD, Ledger
 from agents.loop_files import LAST_REWARD
 from agents.loop_report import make_report
@@ -66,7 +70,9 @@ class Loop(LoopStages):
         result = loop.run()
 
     A run that was stopped or killed goes on where it was: the same call again. Same settings and seed, same result, however
-    often it was interrupted (on a CPU, on one thread).
+    often it was interrupted (on a CPU, on one thread, in the same number of processes).
+
+    Of several processes all make one and call `run`; the folder is on a disk that all of them see.
 
     Args:
         settings: what to do; None: as the folder's config.yaml says.
@@ -86,16 +92,12 @@ class Loop(LoopStages):
         redo: str | None = None,
         console: Console | None = None,
     ):
-        if processes.count() > 1:
-            raise ValueError(
-                f"This is one of {processes.count()} processes: in Loop, which runs in one. Start it alone, or run "
-                "the stages in several: rlhf sft, rlhf reward train and rlhf ppo, with rlhf feedback between them."
-            )
         self.folder = Path(out)
         check_can_be_folder(self.folder)
         self._check_folder()
         self.settings = settings or read_settings(self.folder)
         self.settings.check()
+        self._check_shares()
         self.say = console or Console()
         self.redo = redo
         self.ledger = Ledger(self.folder)
@@ -116,22 +118,43 @@ class Loop(LoopStages):
 
         Raises:
             Stopped: Ctrl-C or SIGTERM; every finished stage, every vote and the last checkpoint are kept.
+            ProcessLost, LeaderFailed: of several processes another one failed.
         """
-        from reward_models.preferences.store import FeedbackStore
-
         settings = self.settings
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self.world = make_world(settings)
-        make_folder(self.folder)
-        store = FeedbackStore(self.folder / "feedback.db")
-        with stop_on_signals(self.guard) as self.stopped, store as self.store, quiet_transformers():
+        self.guard.interruptible = processes.is_first()
+        processes.wait()  # till all have looked at what was there
+        with stop_on_signals(self.guard) as self.stopped, quiet_transformers():
             try:
-                return self._rounds()
+                if not processes.is_first():
+                    return follow(self.stopped, self._take_part)
+                self.leader = Leader(self.stopped, self.guard, self._take_part)
+                return self.leader.run(self._lead)
             except Stopped as stopped:
                 self.stopped.number = self.stopped.number or next(iter(stopped.args), None)
                 raise
         raise Stopped(self.stopped.number)  # the guard cut it short
+
+    def _lead(self) -> dict[str, Any]:
+        from reward_models.preferences.store import FeedbackStore
+
+        make_folder(self.folder)
+        with FeedbackStore(self.folder / "feedback.db") as self.store:
+            return self._rounds()
+
+    def _together(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return self.leader.call(function, *arguments)
+
+    def _take_part(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """A function of `agents.learning_stages`, in every process."""
+        try:
+            with processes.explained():
+                return function(self.world, self.settings, *arguments, lambda: bool(self.stopped))
+        except Stopped:
+            self.stopped.agree()
+            raise
 
     def _rounds(self) -> dict[str, Any]:
         policy = self._fine_tune()
@@ -156,6 +179,15 @@ class Loop(LoopStages):
                 f"{path} is no run of the loop, and would be overwritten. Choose a new folder, or that of a run that is to "
                 "go on."
             )
+
+    def _check_shares(self) -> None:
+        """Raise ValueError for numbers that the processes cannot share: before anybody is asked to rate."""
+        settings, where = self.settings, "the loop's settings"
+        if settings.demos is not None:
+            processes.share(settings.sft.batch_size, "sft.batch_size", where)
+        if settings.rounds:
+            processes.share(settings.reward.batch_size, "reward.batch_size", where)
+            processes.share(settings.ppo.n_episodes, "ppo.n_episodes", where)
 
     def _put_aside(self, first: str) -> None:
         """Make place for what `redo` asks for."""

@@ -196,7 +196,9 @@ def connect(backend: str | None) -> None:
     try:
         client = cluster.get_client()
     except ValueError:  # there is none yet
-        client = cluster.Client(**({} if "DASK_SCHEDULER_ADDRESS" in os.environ else {"threads_per_worker": 1}))
+        client = cluster.Client(
+            **({} if "DASK_SCHEDULER_ADDRESS" in os.environ else {"threads_per_worker": 1})
+        )
     threads = max(client.nthreads().values(), default=1)
     if threads > 1:
         raise ValueError(

@@ -340,10 +340,3 @@ def test_a_signal_to_one_process_ends_all_of_them_in_order(forks, ppo, tmp_path)
     assert json.loads(run.result.read_text())["stopped_by"] == "SIGTERM"
     forks.run(HERE + "rlhf", *ppo, "--resume")
     assert_whole(run, ppo)
-
-
-def test_the_loop_runs_in_one_process_and_says_so(forks, tmp_path):
-    statuses, printed = forks.statuses(
-        HERE + "rlhf", "loop", "--env", "text_envs/SupportReply-v0", "--out", tmp_path / "run"
-    )
-    assert statuses[0] == 2 and "This is one of 2 processes: in Loop, which runs in one." in printed
