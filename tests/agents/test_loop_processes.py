@@ -159,15 +159,15 @@ def test_a_process_that_is_killed_while_it_waits_is_missed(forks, config, tmp_pa
     assert printed.count("rlhf loop: error: Another process of this run has ended") == 1
 
 
-def test_a_stop_where_both_learn_and_ppo_under_fsdp2(forks, of_two, config, tmp_path):
-    """A given reward model and no demonstrations: PPO alone learns. It is stopped under FSDP2, and goes on data parallel."""
-    out, model = tmp_path / "run", str(of_two[0] / "round-1/reward/member-0")
+def test_a_loop_under_fsdp2_is_stopped_where_both_learn_and_goes_on_data_parallel(forks, config, tmp_path):
+    out = tmp_path / "run"
     ppo = PPOSettings(total_timesteps=150, n_episodes=8, batch_size=4, n_epochs=1, checkpoint_every=1)
-    given = config(demos=None, reward_model=model, ppo=ppo)
+    given = config(ppo=ppo)
     fate = dict(SIGNAL_FROM=str(out / "round-1/ppo/metrics.jsonl"), SIGNAL=str(int(signal.SIGTERM)))
     fsdp2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
     statuses, printed = forks.statuses(HERE + "rlhf_loop", given, out, **fate, **fsdp2)
     assert statuses == [143, 143] and printed.count("rlhf: stopped by SIGTERM") == 1
+    assert (out / "sft/stage.json").exists() and (out / "round-1/reward/stage.json").exists()
     assert not (out / "round-1/ppo/stage.json").exists()
 
     forks.run(HERE + "rlhf_loop", given, out)
