@@ -37,6 +37,11 @@ from reward_models.preferences.splits import split
 
 logger = logging.getLogger("agents")
 
+PPO_ARGUMENTS = (
+    "n_episodes", "batch_size", "micro_batch_size", "max_tokens_per_batch", "n_epochs", "n_envs", "kl_coef", "kl_target",
+    "missing_eos_penalty",
+)  # fmt: skip
+
 
 def fine_tune(
     world: World, settings: LoopSettings, folder: Path, should_stop: Callable[[], bool]
@@ -240,16 +245,15 @@ def improve(
             learning_rate=None
             if wanted.learning_rate is None
             else LinearSchedule(wanted.learning_rate, 0.0, 1.0),
-            n_episodes=wanted.n_episodes,
-            batch_size=wanted.batch_size,
-            n_epochs=wanted.n_epochs,
-            kl_coef=wanted.kl_coef,
-            kl_target=wanted.kl_target,
-            missing_eos_penalty=wanted.missing_eos_penalty,
             reference_model=None if reference == policy else str(reference),
-            policy_kwargs={"model": str(policy), "value_model": wanted.value_model},
+            policy_kwargs={
+                "model": str(policy),
+                "value_model": wanted.value_model,
+                "gradient_checkpointing": wanted.gradient_checkpointing,
+            },
             seed=seed,
             device=settings.device,
+            **{name: getattr(wanted, name) for name in PPO_ARGUMENTS},
         )
     run.start("# A stage of `rlhf loop`, whose config.yaml says all.\n")
     progress = Progress(wanted.total_timesteps, model.num_timesteps)

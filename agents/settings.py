@@ -133,7 +133,9 @@ class PPOSettings:
         value_model: the critic's trunk: the policy's ("shared"), its own ("separate"), or the round's reward model's
             ("from_reward_model"); that needs `reward.ensemble` of 1.
         checkpoint_every: updates between two checkpoints, from which a killed run goes on.
-        n_episodes, batch_size, n_epochs, kl_coef, kl_target, missing_eos_penalty: as TextPPO's.
+        gradient_checkpointing: as `agents.CausalLMPolicy`'s: less memory for more time.
+        n_episodes, batch_size, micro_batch_size, max_tokens_per_batch, n_epochs, n_envs, kl_coef, kl_target,
+            missing_eos_penalty: as TextPPO's.
     """
 
     total_timesteps: int = 100_000
@@ -141,11 +143,15 @@ class PPOSettings:
     learning_rate: float | None = None
     n_episodes: int = 64
     batch_size: int = 16
+    micro_batch_size: int | None = None
+    max_tokens_per_batch: int | None = None
     n_epochs: int = 4
+    n_envs: int | None = None
     kl_coef: float = 0.05
     kl_target: float | None = None
     missing_eos_penalty: float = 1.0
     value_model: Literal["shared", "separate", "from_reward_model"] = "shared"
+    gradient_checkpointing: bool = False
     checkpoint_every: int = 10
 
 

@@ -277,10 +277,13 @@ def test_reward_models_start_from_mismatched_demonstrations(inputs, tmp_path):
 
 def test_the_critic_may_start_from_the_round_s_reward_model(run, inputs, tmp_path):
     settings = small_settings(inputs, reward_model=str(run / "round-1/reward/member-0"))
-    settings.ppo.value_model = "from_reward_model"
+    settings.ppo.value_model, settings.ppo.gradient_checkpointing = "from_reward_model", True
+    settings.ppo.max_tokens_per_batch = 40
     Loop(settings, tmp_path).run()
-    held = read(tmp_path / "round-1/ppo/checkpoints/last.zip")["policy.safetensors"]
-    assert "critic.model.model.embed_tokens.weight" in held
+    held = read(tmp_path / "round-1/ppo/checkpoints/last.zip")
+    assert "critic.model.model.embed_tokens.weight" in held["policy.safetensors"]
+    assert held["settings.json"]["attributes"]["max_tokens_per_batch"] == 40
+    assert held["settings.json"]["policy_kwargs"]["gradient_checkpointing"]
     settings.reward.ensemble = 2
     with pytest.raises(ValueError, match="a critic starts from one model"):
         Loop(settings, tmp_path)
