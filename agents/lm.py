@@ -16,7 +16,7 @@ from transformers.activations import ACT2FN, NewGELUActivation
 
 from agents.lora import base_of, has_adapter, plain_module, train_adapter_only, twin
 from agents.losses import entropy
-from agents.memory import LOGITS_AT_ONCE, LOGITS_PER_CHUNK, in_chunks, round_to_bfloat16
+from agents.memory import of_logits, round_to_bfloat16
 from reward_models.completion import in_short
 from reward_models.sharding import load_in_each_process
 
@@ -175,8 +175,7 @@ class LanguageModel(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Log-probabilities of ``actions``, shape [tokens], and entropies or None, from ``hidden``, [tokens, hidden_size].
 
-        Many tokens times a large vocabulary are more than memory holds: beyond ``LOGITS_AT_ONCE`` logits they are
-        computed in chunks.
+        Many tokens times a large vocabulary are more than memory holds: they are computed in chunks.
         """
 
         def compute(hidden: Tensor, actions: Tensor, legal: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -185,10 +184,7 @@ class LanguageModel(nn.Module):
             return log_probs, entropy(logits) if entropies else None
 
         with self.autocast():
-            if len(hidden) * self.vocab_size <= LOGITS_AT_ONCE:
-                return compute(hidden, actions, legal)
-            rows = max(1, LOGITS_PER_CHUNK // self.vocab_size)
-            return in_chunks(compute, rows, hidden, actions, legal)  # type: ignore[return-value]
+            return of_logits(compute, self.vocab_size, hidden, actions, legal)  # type: ignore[return-value]
 
     def frozen_copy(self) -> "LanguageModel":
         """The reference: the same weights now, never trained; below an adapter those of the base, not copied."""

@@ -37,6 +37,16 @@ def in_chunks(
     return tuple(None if parts[0] is None else torch.cat(parts) for parts in zip(*results))
 
 
+def of_logits(
+    function: Callable[..., tuple[Tensor | None, ...]], vocab_size: int, *tensors: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """``function(*tensors)``, in which each row becomes ``vocab_size`` logits: beyond ``LOGITS_AT_ONCE`` in chunks."""
+    assert tensors[0] is not None
+    if len(tensors[0]) * vocab_size <= LOGITS_AT_ONCE:
+        return function(*tensors)
+    return in_chunks(function, max(1, LOGITS_PER_CHUNK // vocab_size), *tensors)
+
+
 def recompute_layers(model: nn.Module) -> None:
     """Gradient checkpointing: each layer keeps what it was given, and computes all else anew in backward (Chen et al. 2016,
     "Training Deep Nets with Sublinear Memory Cost"). About a third more time, a fraction of the memory.

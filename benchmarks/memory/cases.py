@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config
 
-from agents import lm
+from agents import memory
 from agents.episodes import Episode, EpisodeBuffer
 from agents.lm import LanguageModel
 from agents.losses import clipped_surrogate, value_loss
@@ -53,8 +53,8 @@ def log_probs_step(chunked: bool, entropies: bool = False, grad: bool = True) ->
     weights = torch.randn(TOKENS)  # the tokens' advantages, say
 
     def step(rows: int = TOKENS) -> dict[str, Tensor]:
-        at_once = lm.LOGITS_AT_ONCE if chunked else AT_ONCE
-        with patch.object(lm, "LOGITS_AT_ONCE", at_once), torch.set_grad_enabled(grad):
+        at_once = memory.LOGITS_AT_ONCE if chunked else AT_ONCE
+        with patch.object(memory, "LOGITS_AT_ONCE", at_once), torch.set_grad_enabled(grad):
             log_probs, nats = model.log_probs(hidden[:rows], actions[:rows], entropies=entropies)
             if not grad:
                 return {}

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from agents import TextNLPO, TextPPO, lm
+from agents import TextNLPO, TextPPO, memory
 from agents.checks import SelfCheckWarning
 from agents.episodes import split_by_length
 from agents.lm import LanguageModel, SequenceBatch
@@ -23,8 +23,8 @@ N_TOKENS, HIDDEN = 23, 32
 @pytest.fixture
 def chunks_of_five(monkeypatch):
     """Log-probabilities are computed for 5 tokens at a time."""
-    monkeypatch.setattr(lm, "LOGITS_AT_ONCE", 0)
-    monkeypatch.setattr(lm, "LOGITS_PER_CHUNK", 5 * len(LETTERS) + 1)
+    monkeypatch.setattr(memory, "LOGITS_AT_ONCE", 0)
+    monkeypatch.setattr(memory, "LOGITS_PER_CHUNK", 5 * len(LETTERS) + 1)
 
 
 def make_ppo(model=None, algorithm=TextPPO, policy_kwargs=None, **kwargs):
@@ -103,7 +103,7 @@ def test_chunks_change_neither_log_probs_nor_entropies_nor_gradients(settings, c
     )
     model.softcap = settings.get("softcap")
     chunked = computed(model, settings.get("masked", False))
-    monkeypatch.setattr(lm, "LOGITS_AT_ONCE", 2**20)
+    monkeypatch.setattr(memory, "LOGITS_AT_ONCE", 2**20)
     whole = computed(model, settings.get("masked", False))
     tolerance = 1e-6 if model.dtype == torch.float32 else 2e-2
     for one, other in zip(chunked, whole, strict=True):
@@ -158,8 +158,8 @@ def test_an_update_in_chunks_is_the_update(algorithm, monkeypatch):
     """The log-probabilities of rollout, reference and loss, the entropy bonus, and NLPO's masks."""
     found = []
     for at_once in (2**26, 0):
-        monkeypatch.setattr(lm, "LOGITS_AT_ONCE", at_once)
-        monkeypatch.setattr(lm, "LOGITS_PER_CHUNK", 5 * len(LETTERS))
+        monkeypatch.setattr(memory, "LOGITS_AT_ONCE", at_once)
+        monkeypatch.setattr(memory, "LOGITS_PER_CHUNK", 5 * len(LETTERS))
         model = make_ppo(algorithm=algorithm, ent_coef=0.01)
         buffer = roll_out(model)
         assert np.abs(buffer.log_probs - buffer.ref_log_probs).max() == 0  # law 2

@@ -11,6 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, TrainingArguments
 
+from agents import memory
 from agents.demonstrations import DemonstrationEncoder, collate, read_pairs
 from agents.sft import finetune, response_loss
 from agents.sft_trainer import Progress, ResumableTrainer, is_output_of_hidden
@@ -98,9 +99,13 @@ def test_the_loss_is_the_mean_over_response_tokens_of_any_batching(tokenizer):
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
-@pytest.mark.parametrize("n_tokens", [None, 40])
-def test_the_loss_of_response_tokens_alone_is_the_model_s_own(tokenizer, tmp_path, architecture, n_tokens):
-    """transformers' loss over whole, padded and masked sequences, and its gradient."""
+@pytest.mark.parametrize("n_tokens, at_once", [(None, 2**26), (40, 2**26), (40, 0)])
+def test_the_loss_of_response_tokens_alone_is_the_model_s_own(
+    tokenizer, tmp_path, monkeypatch, architecture, n_tokens, at_once
+):
+    """transformers' loss over whole, padded and masked sequences, and its gradient; also in chunks of three tokens."""
+    monkeypatch.setattr(memory, "LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(memory, "LOGITS_PER_CHUNK", 3 * len(tokenizer))
     torch.manual_seed(0)
     model = small_lm(architecture, vocab_size=len(tokenizer)).eval()
     arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import GPT2Config
 
-from agents import lm
+from agents import memory
 from benchmarks.memory import cases
 from benchmarks.memory.cases import CASES
 from benchmarks.memory.measure import differences
@@ -21,8 +21,8 @@ def few_tokens(monkeypatch):
     sizes = dict(TOKENS=9, HIDDEN=24, VOCABULARY=30, EPISODES=3, PROMPT=2, RESPONSE=(2, 6), SMALL=small)
     for name, size in sizes.items():
         monkeypatch.setattr(cases, name, size)
-    monkeypatch.setattr(lm, "LOGITS_AT_ONCE", 0)
-    monkeypatch.setattr(lm, "LOGITS_PER_CHUNK", 100)
+    monkeypatch.setattr(memory, "LOGITS_AT_ONCE", 0)
+    monkeypatch.setattr(memory, "LOGITS_PER_CHUNK", 100)
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.plain is not None])
