@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from agents.learning_stages import learn_reward
+from agents.learning_stages import examine_reward, learn_reward
 from agents.settings import LoopSettings
 from agents.stages import answer
 from agents.world import make_world, read_demos
@@ -115,9 +115,8 @@ def test_a_reward_model_of_ties_alone_is_not_measured(inputs, tmp_path, caplog):
         for (one,) in answer(inputs / "model", task, [{"prompt": "a"}, {"prompt": "bc"}], 1, 1.0, 0, "cpu")
     ]
     with caplog.at_level(logging.WARNING, logger="agents"):
-        found = learn_reward(
-            SimpleNamespace(judge=None), settings, tmp_path, tmp_path / "comparisons.jsonl", [inputs / "model"], baseline,
-            lambda: False,
-        )  # fmt: skip
+        where = SimpleNamespace(judge=None), settings, tmp_path, tmp_path / "comparisons.jsonl"
+        learn_reward(*where, [inputs / "model"], lambda: False)
+        found = examine_reward(*where, baseline)
     assert found["held_out"] is None and json.dumps(found)
     assert "has a winner: the reward model's accuracy is not measured" in caplog.text
