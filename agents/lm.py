@@ -18,6 +18,7 @@ from agents.lora import base_of, has_adapter, plain_module, train_adapter_only, 
 from agents.losses import entropy
 from agents.memory import of_logits, round_to_bfloat16
 from reward_models.completion import in_short
+from reward_models.last_layer import hidden_at
 from reward_models.sharding import load_in_each_process
 
 SMALL_VOCABULARY = 128
@@ -135,10 +136,12 @@ class LanguageModel(nn.Module):
 
     def hidden(self, ids: Tensor, **kwargs: Any) -> Tensor:
         """Last hidden states, shape [sequences, length, hidden_size], of ``ids``, shape [sequences, length]."""
-        # Embeddings, not ids: transformers else searches every batch of ids for padding, to warn about a missing mask.
-        embeds = self.model.get_input_embeddings()(ids)
         kwargs.setdefault("use_cache", False)
-        return self.trunk(inputs_embeds=embeds, **kwargs).last_hidden_state
+        return self.trunk(inputs_embeds=self._embedded(ids), **kwargs).last_hidden_state
+
+    def _embedded(self, ids: Tensor) -> Tensor:
+        # Embeddings, not ids: transformers else searches every batch of ids for padding, to warn about a missing mask.
+        return self.model.get_input_embeddings()(ids)
 
     def logits(self, hidden: Tensor, legal: Tensor | None = None) -> Tensor:
         """Logits of the distribution that is sampled, float32, shape [..., V], from ``hidden``, shape [..., hidden_size].
@@ -153,14 +156,14 @@ class LanguageModel(nn.Module):
         return logits if legal is None else logits.masked_fill(~legal, -torch.inf)
 
     def token_hidden(self, batch: SequenceBatch) -> Tensor:
-        """Hidden states that predict the chosen tokens, by one full forward pass; shape [tokens, hidden_size]."""
+        """Hidden states that predict the chosen tokens, by one forward pass; shape [tokens, hidden_size]."""
         with self.autocast():
-            return self.hidden(batch.ids)[batch.rows, batch.columns]
+            return hidden_at(self.trunk, self._embedded(batch.ids), batch.rows, batch.columns)
 
     def token_log_probs(
         self, batch: SequenceBatch, entropies: bool = False
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Log-probabilities of the chosen tokens by one full forward pass, on this model's device.
+        """Log-probabilities of the chosen tokens by one forward pass, on this model's device.
 
         Returns:
             log_probs, shape [tokens]; entropies in nats, shape [tokens], or None where they are not asked for; hidden

@@ -40,6 +40,7 @@ from agents.packing import (
 )
 from agents.runs import clock
 from agents.states import random_state, set_random_state
+from reward_models.last_layer import hidden_at
 from reward_models.sharding_trainer import ShardingTrainer
 
 TRAINER_STATE = "trainer_state.json"  # where Trainer looks for it
@@ -221,17 +222,16 @@ class ResumableTrainer(ShardingTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """As Trainer's, but the output layer sees only what predicts a response token: a quarter less time at 1,024 tokens of
-        vocabulary, and no logits of the prompts in memory, nor all those of the responses at once, where they are many."""
+        """As Trainer's, but the last layer and the output layer see only what predicts a response token: less time, and no
+        logits of the prompts in memory, nor all those of the responses at once, where they are many."""
         wrapped = self.is_fsdp_enabled or model is not self.model  # and then called as a whole
         if return_outputs or not self.by_tokens or wrapped:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         lm: Any = model
         labels = inputs["labels"][:, 1:]
         rows, columns = torch.where(labels != IGNORED)
-        # Right padding needs no mask: no real token sees what stands to its right.
-        embeds = lm.get_input_embeddings()(inputs["input_ids"])
-        hidden = lm.base_model(inputs_embeds=embeds, use_cache=False).last_hidden_state[rows, columns]
+        embedded = lm.get_input_embeddings()(inputs["input_ids"])
+        hidden = hidden_at(lm.base_model, embedded, rows, columns)
         output = lm.get_output_embeddings()
 
         def compute(hidden: Tensor, labels: Tensor) -> tuple[Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from agents.lm import LanguageModel
+from reward_models.last_layer import attention_window
 
 WIDTH_STEP = 16  # tokens
 
@@ -239,11 +240,8 @@ def continues_prefix(
 @torch.no_grad()
 def choose_cache(lm: LanguageModel, max_length: int) -> type[Slots] | type[LeftPaddedBatch]:
     """``Slots`` if decoding in slots equals a full forward pass on this model, else the fallback, said aloud."""
-    config = lm.model.config.get_text_config()
-    window: int = (
-        getattr(config, "sliding_window", None) or getattr(config, "window_size", None) or max_length
-    )
-    slides = window < max_length and getattr(config, "use_sliding_window", True)
+    window = attention_window(lm.model.config)
+    slides = window is not None and window < max_length
     if not slides and _slots_equal_forward(lm, min(max_length, 12)):
         return Slots
     warnings.warn(

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from reward_models.completion import RewardError, in_short
+from reward_models.last_layer import hidden_at
 from reward_models.sharding import load_in_each_process
 
 TOLERANCE = 1e-4  # of a float32 score, computed in two ways
@@ -40,13 +41,13 @@ class RewardHead(nn.Module):
 
     def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
         """Scores, float32, shape [n], of `input_ids`, shape [n, length], the first `lengths` of each row real."""
-        return self.score(_at(self.hidden(input_ids), lengths - 1))[:, 0].float()
+        return self.scores_at(input_ids, torch.arange(len(lengths), device=lengths.device), lengths - 1)
 
-    def hidden(self, input_ids: Tensor) -> Tensor:
-        """The trunk's last hidden states, shape [n, length, width]."""
+    def scores_at(self, input_ids: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Scores, float32, shape [tokens], of the texts up to these places: int64, shape [tokens], none twice."""
         # Embeddings, not ids: transformers else searches every batch of ids for padding, to warn about a missing mask.
         embedded = self.classifier.get_input_embeddings()(input_ids)
-        return self.classifier.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        return self.score(hidden_at(self.classifier.base_model, embedded, rows, columns))[:, 0].float()
 
     @property
     def score(self) -> nn.Module:
@@ -89,15 +90,13 @@ class EveryToken(nn.Module):
 
     def forward(self, input_ids: Tensor, lengths: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
         """Two float32 tensors of shape [n]: the scores, and the means. Starts, shape [n], are below `lengths`."""
-        scores = self.head.score(self.head.hidden(input_ids))[..., 0].float()
         place = torch.arange(input_ids.shape[1], device=input_ids.device)
         counts = (place >= starts[:, None]) & (place < lengths[:, None])
-        return _at(scores, lengths - 1), (scores * counts).sum(1) / counts.sum(1)
-
-
-def _at(values: Tensor, places: Tensor) -> Tensor:
-    """Of each row, shape [n, length, ...], what stands at its place, shape [n]."""
-    return values[torch.arange(len(places), device=places.device), places]
+        rows, columns = torch.where(counts)  # in order: each text's last one is its last token
+        scores = self.head.scores_at(input_ids, rows, columns)
+        n_counted = counts.sum(1)
+        sums = scores.new_zeros(len(counts)).index_add(0, rows, scores)
+        return scores[n_counted.cumsum(0) - 1], sums / n_counted
 
 
 def right_padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

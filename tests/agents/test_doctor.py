@@ -289,6 +289,7 @@ class SharperSamples(CausalLMPolicy):
 
 
 def test_6_a_temperature_that_differs_between_sampling_and_training(tmp_path):
+    torch.manual_seed(1)  # of the random model: 7 or 8 standard errors, of the 5 that are a problem
     findings = examine(make_ppo(small_lm(), SharperSamples))
     assert problems(findings) == {"temperature"}
     guessed = float(findings[0].seen.split("as if at temperature ")[1].split(",")[0])
@@ -310,6 +311,7 @@ class SharperSamplesThatHideIt(SharperSamples):
 
 
 def test_6_a_temperature_that_the_log_probabilities_do_not_show():
+    torch.manual_seed(1)
     findings = examine(make_ppo(small_lm(), SharperSamplesThatHideIt))
     assert problems(findings) == {"temperature"}
 

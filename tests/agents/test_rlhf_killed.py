@@ -30,6 +30,11 @@ class KilledInAStage(Loop):
         return super()._stage(name, *arguments)
 
 
+def run(inputs, out):
+    """Run, or go on, undisturbed; in a process like the killed ones, which fine-tune as one of several do."""
+    Loop(small_settings(Path(inputs)), out).run()
+
+
 def run_to_be_killed(inputs, out, stage, delay):
     """Start the run, or go on with it."""
     run = KilledInAStage(small_settings(Path(inputs)), out)
@@ -45,7 +50,7 @@ def forks():
 
 def test_a_run_killed_in_every_stage_ends_as_one_that_never_was(forks, tmp_path):
     inputs, whole, out = write_inputs(tmp_path), tmp_path / "whole", tmp_path / "killed"
-    Loop(small_settings(inputs), whole).run()
+    forks.run(__name__ + ".run", inputs, whole, n=1)
     delays = random.Random(time.time_ns())
     stages = ["sft", *(f"round-1/{stage}" for stage in ("sample", "compare", "reward", "ppo", "evaluate"))]
     in_time, votes = 0, 0
@@ -59,7 +64,7 @@ def test_a_run_killed_in_every_stage_ends_as_one_that_never_was(forks, tmp_path)
                 assert store.progress().votes >= votes  # none that was there is lost
                 votes = store.progress().votes
     assert in_time >= 4
-    Loop(small_settings(inputs), out).run()
+    forks.run(__name__ + ".run", inputs, out, n=1)
 
     for folder in ("sft", "round-1/reward/member-0", "round-1/ppo/policy"):
         assert fingerprint(out / folder, weights_only=True) == fingerprint(whole / folder, weights_only=True)
