@@ -10,9 +10,10 @@ export TOKENIZERS_PARALLELISM = false
 demo: $(VENV)/.demo
 	$(BIN)/rlhf demo
 
-# Two at a time, each on one thread; the tests of a file share what they make, so they stay together.
+# Two at a time, each on one thread; the tests of a file share what they make, so they stay together, in the order of
+# tests/conftest.py.
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -q --run-slow

@@ -24,7 +24,15 @@ def pytest_addoption(parser):
     parser.addoption("--run-slow", action="store_true", help="also run the tests that take minutes")
 
 
+# These files take longest. They come first, so that processes which share the suite end together.
+LONGEST = [
+    "test_processes", "test_rlhf", "test_loop_processes", "test_features", "test_process_stages", "test_pages_xss", "test_demo",
+    "test_pages_browser", "test_cli", "test_resume_signals", "test_resume_kills", "test_rlhf_killed", "test_doctor",
+]  # fmt: skip
+
+
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     if not config.getoption("--run-slow"):
         for item in items:
             if "slow" in item.keywords:
