@@ -21,8 +21,11 @@ from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-# Where a smaller share of the rows is saved, calling the layer twice costs more.
-WORTHWHILE = 0.25
+# The layer is called twice where that saves so large a share of its rows, and so many products (rows times the square of the
+# width): on a core of Zen 1 the second call costs half a million of them, forward and backward.
+WORTHWHILE_SHARE = 0.25
+WORTHWHILE_PRODUCTS = 2**20
+LARGEST_MASK = 2**24  # numbers; the whole layer needs none
 TRIED_LENGTH = 8  # tokens
 _can_be_parted: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # by layer, once it was tried
 
@@ -38,11 +41,10 @@ def hidden_at(trunk: Any, embedded: Tensor, rows: Tensor, columns: Tensor) -> Te
         embedded: shape [sequences, length, hidden_size].
         rows, columns: int64, shape [tokens], no place twice.
     """
-    layer = _last_layer(trunk, embedded)
-    parts = None if layer is None else _Parts.of(rows, columns, *embedded.shape[:2])
-    if layer is None or parts is None:
+    layer = _last_layer(trunk, embedded) if _is_worthwhile(rows, *embedded.shape) else None
+    if layer is None:
         return _whole(trunk, embedded)[rows, columns]
-    with _parted(layer, parts):
+    with _parted(layer, _Parts.of(rows, columns, *embedded.shape[:2])):
         return _whole(trunk, embedded)[rows, columns]
 
 
@@ -53,6 +55,16 @@ def attention_window(config: PreTrainedConfig) -> int | None:
         return None
     names = ("sliding_window", "window_size", "attention_chunk_size")
     return min((limit for name in names if (limit := getattr(text, name, None))), default=None)
+
+
+def _is_worthwhile(rows: Tensor, n_sequences: int, length: int, width: int) -> bool:
+    most_read = int(rows.bincount(minlength=1).max())
+    saved = length - most_read
+    return (
+        saved >= WORTHWHILE_SHARE * length
+        and n_sequences * saved * width**2 >= WORTHWHILE_PRODUCTS
+        and n_sequences * most_read * length <= LARGEST_MASK
+    )
 
 
 def _whole(trunk: Any, embedded: Tensor) -> Tensor:
@@ -75,15 +87,12 @@ class _Parts:
     sees: Tensor
 
     @classmethod
-    def of(cls, rows: Tensor, columns: Tensor, n_sequences: int, length: int) -> _Parts | None:
-        """None where most rows are read."""
-        place = torch.arange(length, device=rows.device)
+    def of(cls, rows: Tensor, columns: Tensor, n_sequences: int, length: int) -> _Parts:
         reads = torch.zeros(n_sequences, length, dtype=torch.bool, device=rows.device)
         reads[rows, columns] = True
+        place = torch.arange(length, device=rows.device)
         before = ~reads & (place < (reads * place).amax(1, keepdim=True))
         most_read, most_before = torch.stack([reads.sum(1), before.sum(1)]).amax(1).tolist()
-        if most_read > (1 - WORTHWHILE) * length or most_before == 0:
-            return None
         read, is_read = _columns_of(reads, most_read)
         others, is_other = _columns_of(before, most_before)
         keys, is_key = torch.cat([others, read], dim=1), torch.cat([is_other, is_read], dim=1)
@@ -223,7 +232,6 @@ def _parts_equal_whole(trunk: Any, layer: nn.Module, embedded: Tensor) -> bool:
     rows = torch.arange(len(embedded), device=embedded.device)
     columns = TRIED_LENGTH - 1 - 4 * rows
     parts = _Parts.of(rows, columns, *embedded.shape[:2])
-    assert parts is not None
     try:
         with torch.autocast(kind, enabled=False):
             whole = _whole(trunk, embedded)[rows, columns]

@@ -26,8 +26,9 @@ def pytest_addoption(parser):
 
 # These files take longest. They come first, so that processes which share the suite end together.
 LONGEST = [
-    "test_processes", "test_rlhf", "test_loop_processes", "test_features", "test_process_stages", "test_pages_xss", "test_demo",
-    "test_pages_browser", "test_cli", "test_resume_signals", "test_resume_kills", "test_rlhf_killed", "test_doctor",
+    "test_processes", "test_rlhf", "test_loop_processes", "test_features", "test_process_stages", "test_pages_xss",
+    "test_demo", "test_pages_browser", "test_cli", "test_resume_signals", "test_resume_kills", "test_rlhf_killed",
+    "test_doctor",
 ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from reward_models import last_layer
 from reward_models.last_layer import attention_window, hidden_at
 
 SMALL = dict(
@@ -29,6 +30,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "opt": SMALL | dict(ffn_dim=64, word_embed_proj_dim=32),
 }
 TOKENS = dict(bos_token_id=None, eos_token_id=None, pad_token_id=None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def worthwhile():
+    """These models are so small that it would not be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(last_layer, "WORTHWHILE_PRODUCTS", 0)
+        yield
 
 
 def make(family: str, attention: str = "sdpa", **changes: Any) -> PreTrainedModel:
@@ -102,6 +111,25 @@ def test_the_last_layer_computes_the_rows_that_are_read(family):
     # 3 sequences of at most 5 rows, not of 20
     assert rows_of_last_mlp(model, lambda: parted(model, ids, rows, columns)) == 15
     assert rows_of_last_mlp(model, lambda: whole(model, ids, rows, columns)) == 60
+
+
+def test_where_little_is_saved_the_layer_is_called_once(monkeypatch):
+    model, (ids, rows, columns) = make("llama"), ragged()
+    monkeypatch.setattr(
+        last_layer, "WORTHWHILE_PRODUCTS", 3 * 15 * 32**2
+    )  # 15 of 20 rows of 3 sequences, 32 wide
+    assert rows_of_last_mlp(model, lambda: parted(model, ids, rows, columns)) < 120  # and twice to try it
+    monkeypatch.setattr(last_layer, "WORTHWHILE_PRODUCTS", 3 * 15 * 32**2 + 1)
+    assert rows_of_last_mlp(model, lambda: parted(model, ids, rows, columns)) == 60
+
+
+def test_where_the_mask_would_be_large_the_layer_is_called_once(monkeypatch):
+    model, (ids, rows, columns) = make("llama"), ragged()
+    parted(model, ids, rows, columns)
+    monkeypatch.setattr(last_layer, "LARGEST_MASK", 3 * 5 * 20)
+    assert rows_of_last_mlp(model, lambda: parted(model, ids, rows, columns)) == 15
+    monkeypatch.setattr(last_layer, "LARGEST_MASK", 3 * 5 * 20 - 1)
+    assert rows_of_last_mlp(model, lambda: parted(model, ids, rows, columns)) == 60
 
 
 def test_where_most_rows_are_read_the_layer_is_called_once():
