@@ -10,7 +10,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from agents import sharding
+from agents import sharded_tensors
 from agents.lora import names_of_base
 
 
@@ -24,7 +24,7 @@ def pack_module(module: nn.Module) -> dict[str, torch.Tensor]:
     What lies below an adapter is left out: it never changes.
     """
     state = _own_state(module)
-    return sharding.whole({group[0]: state[group[0]] for group in _ties(state)})
+    return sharded_tensors.whole({group[0]: state[group[0]] for group in _ties(state)})
 
 
 def unpack_module(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -56,7 +56,7 @@ def unpack_module(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Non
         chosen[group[0]] = source
     with torch.no_grad():
         for name, source in chosen.items():
-            state[name].copy_(sharding.part(source, state[name]))
+            state[name].copy_(sharded_tensors.part(source, state[name]))
 
 
 def _own_state(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -119,7 +119,7 @@ def unpack_optimizer(optimizer: Optimizer, value: Any, tensors: Mapping[str, tor
     for parameter, entry in _parameters_with_state(optimizer, state):
         for name, tensor in entry.items():
             if isinstance(tensor, torch.Tensor) and tensor.shape == parameter.shape:
-                entry[name] = sharding.part(tensor, parameter)
+                entry[name] = sharded_tensors.part(tensor, parameter)
     optimizer.load_state_dict(state)
 
 
@@ -154,7 +154,7 @@ def pack_tree(value: Any) -> tuple[Any, dict[str, torch.Tensor]]:
             f"{name or 'The value'} is a {type(node).__name__}, which a checkpoint cannot hold. Leave it out."
         )
 
-    return pack(value, ""), sharding.whole(tensors)
+    return pack(value, ""), sharded_tensors.whole(tensors)
 
 
 def unpack_tree(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:

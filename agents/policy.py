@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from agents import critics, processes, sharding
+from agents import critics, processes, sharded_tensors
 from agents.lm import LanguageModel, SequenceBatch, load_causal_lm
 from agents.lora import has_adapter, merged, put_adapter
 from agents.memory import recompute_layers
@@ -267,8 +267,8 @@ class CausalLMPolicy(BasePolicy):
         generation = self.lm.model.generation_config
         if generation is not None and self.lm.temperature != 1.0:
             generation.do_sample, generation.temperature = True, self.lm.temperature
-        weights = None if has_adapter(self.lm.model) else sharding.whole(self.lm.model.state_dict())
-        head = None if self.value_head is None else sharding.whole(self.value_head.state_dict())
+        weights = None if has_adapter(self.lm.model) else sharded_tensors.whole(self.lm.model.state_dict())
+        head = None if self.value_head is None else sharded_tensors.whole(self.value_head.state_dict())
         if not processes.is_first():
             return
         merged(self.lm.model).save_pretrained(folder, state_dict=weights)

@@ -8,22 +8,16 @@ each process has a whole one.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from accelerate.utils import parse_flag_from_env
-from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from agents import processes
 from agents.lora import has_adapter
+from agents.policy import CausalLMPolicy
 from reward_models.sharding import settings, units
-
-if TYPE_CHECKING:
-    from agents.policy import CausalLMPolicy
 
 
 def is_asked_for() -> bool:
@@ -65,23 +59,3 @@ def shard(policy: CausalLMPolicy) -> None:
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")
     with torch.no_grad():  # the first that runs is the outermost unit
         policy.predict_values({"input_ids": torch.zeros(1, 1), "attention_mask": torch.ones(1, 1)})
-
-
-def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Named tensors put together from what the processes have of each: in the first process, on the CPU. What is not
-    sharded stays as it is."""
-    return {
-        name: _whole(tensor) if isinstance(tensor, DTensor) else tensor for name, tensor in tensors.items()
-    }
-
-
-def _whole(tensor: DTensor) -> Tensor:
-    full = tensor.full_tensor()
-    return full.cpu() if processes.is_first() else full.new_empty(0)
-
-
-def part(tensor: Tensor, like: Tensor) -> Tensor:
-    """What this process keeps of a tensor that is sharded as ``like`` is; all of it, where that is not."""
-    if not isinstance(like, DTensor):
-        return tensor
-    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
