@@ -34,7 +34,7 @@ def hidden_at(trunk: Any, embedded: Tensor, rows: Tensor, columns: Tensor) -> Te
     """Last hidden states of right-padded sequences, shape [tokens, hidden_size], at these places.
 
     They equal ``trunk(inputs_embeds=embedded).last_hidden_state[rows, columns]`` up to rounding. They are computed so where
-    most rows are read, and by models whose last layer cannot be called on some rows alone.
+    little would be saved, and by models whose last layer cannot be called on some rows alone.
 
     Args:
         trunk: a transformers decoder: ``base_model`` of a causal LM or a sequence classifier.

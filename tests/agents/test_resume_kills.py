@@ -15,9 +15,9 @@ def kill(*options: str) -> str:
     return done.stdout
 
 
-def test_eight_kills_at_random_moments_and_some_at_labelled_points():
-    printed = kill("--kills", "8", "--points", "3", "--tokens", "1000", "--no-signals")
-    assert "8 kills" in printed and "0 differences" in printed
+def test_twenty_kills_at_random_moments_and_some_at_labelled_points():
+    printed = kill("--kills", "20", "--points", "5", "--tokens", "1000", "--no-signals")
+    assert "20 kills" in printed and "0 differences" in printed
 
 
 @pytest.mark.slow

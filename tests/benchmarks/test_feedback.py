@@ -15,10 +15,10 @@ NOTHING_WRONG = {"lost": 0, "doubled": 0, "over_assigned": 0}
 
 
 def crash(db, folder):
-    found = killed(db, n_votes=150, n_raters=8, n_kills=2, log=folder / "log")
+    found = killed(db, n_votes=300, n_raters=8, n_kills=3, log=folder / "log")
     assert {name: found[name] for name in NOTHING_WRONG} == NOTHING_WRONG
-    assert (found["votes_that_count"], found["kills"]) == (150, 2)
-    assert found["votes_acknowledged"] == 150 + found["undos_acknowledged"]
+    assert (found["votes_that_count"], found["kills"]) == (300, 3)
+    assert found["votes_acknowledged"] == 300 + found["undos_acknowledged"]
 
 
 def test_raters_lose_nothing_when_the_server_is_killed_on_sqlite(tmp_path):

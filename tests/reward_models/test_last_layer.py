@@ -160,6 +160,19 @@ def test_any_places_can_be_read(data):
 MODEL = make("llama")
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_in_bfloat16_they_are_the_whole_layers_but_for_its_rounding(attention):
+    model, (ids, rows, columns) = make("llama", attention), ragged()
+    exact = whole(model, ids, rows, columns)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected, found = whole(model, ids, rows, columns), parted(model, ids, rows, columns)
+        assert rows_of_last_mlp(model, lambda: parted(model, ids, rows, columns)) == 15
+
+    rounding = float((expected - exact).abs().max())
+    assert 1e-3 < rounding < 0.2
+    assert float((found - expected).abs().max()) < 2 * rounding
+
+
 def test_what_stands_to_the_right_of_a_place_changes_nothing():
     model, (ids, rows, columns) = make("gpt2"), ragged()
     changed = ids.clone()

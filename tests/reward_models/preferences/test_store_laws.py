@@ -178,12 +178,12 @@ def try_events(url, runs):
 
 
 def test_random_events_on_sqlite(quick_path):
-    try_events(quick_path / "feedback.db", runs=25)
+    try_events(quick_path / "feedback.db", runs=50)
 
 
 def test_random_events_on_postgresql(postgres_server):
     with postgres.empty(postgres_server) as url:
-        try_events(url, runs=10)
+        try_events(url, runs=20)
 
 
 @pytest.mark.slow
