@@ -9,14 +9,13 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN, NewGELUActivation
 
 from agents.lora import base_of, has_adapter, plain_module, train_adapter_only, twin
-from agents.losses import entropy
 from agents.memory import of_logits, round_to_bfloat16
+from agents.token_log_probs import token_log_probs
 from reward_models.completion import in_short
 from reward_models.last_layer import hidden_at
 from reward_models.sharding import load_in_each_process
@@ -129,6 +128,18 @@ class LanguageModel(nn.Module):
             self.model.set_attn_implementation(wanted)
             self.attention_written_out = slow
 
+    @contextmanager
+    def without_backward(self) -> Iterator[None]:
+        """Where no gradient will be asked for, SDPA is the faster one in bfloat16 too: its backward is what is slow."""
+        if not self.attention_written_out:
+            yield
+            return
+        self.model.config._attn_implementation = "sdpa"
+        try:
+            yield
+        finally:
+            self.model.config._attn_implementation = "eager"
+
     def autocast(self) -> AbstractContextManager:
         if self.dtype == torch.float32:
             return nullcontext()
@@ -148,11 +159,15 @@ class LanguageModel(nn.Module):
 
         The vocabulary is cut to V, divided by the temperature, and tokens that are not ``legal`` get -inf.
         """
-        logits = self.model.get_output_embeddings()(hidden)[..., : self.vocab_size].float()
+        return self._logits(hidden, legal).float()
+
+    def _logits(self, hidden: Tensor, legal: Tensor | None) -> Tensor:
+        """The same in the dtype of the output layer, where nothing has to be computed in float32."""
+        logits = self.model.get_output_embeddings()(hidden)[..., : self.vocab_size]
         if self.softcap:  # Gemma's: part of the model, before any temperature
-            logits = self.softcap * torch.tanh(logits / self.softcap)
+            logits = self.softcap * torch.tanh(logits.float() / self.softcap)
         if self.temperature != 1.0:
-            logits = logits / self.temperature
+            logits = logits.float() / self.temperature
         return logits if legal is None else logits.masked_fill(~legal, -torch.inf)
 
     def token_hidden(self, batch: SequenceBatch) -> Tensor:
@@ -182,9 +197,7 @@ class LanguageModel(nn.Module):
         """
 
         def compute(hidden: Tensor, actions: Tensor, legal: Tensor | None) -> tuple[Tensor, Tensor | None]:
-            logits = self.logits(hidden, legal)
-            log_probs = -F.cross_entropy(logits, actions, reduction="none")
-            return log_probs, entropy(logits) if entropies else None
+            return token_log_probs(self._logits(hidden, legal), actions, entropies)
 
         with self.autocast():
             return of_logits(compute, self.vocab_size, hidden, actions, legal)  # type: ignore[return-value]

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import (
@@ -40,6 +39,7 @@ from agents.packing import (
 )
 from agents.runs import clock
 from agents.states import random_state, set_random_state
+from agents.token_log_probs import token_log_probs
 from reward_models.last_layer import hidden_at
 from reward_models.sharding_trainer import ShardingTrainer
 
@@ -235,7 +235,7 @@ class ResumableTrainer(ShardingTrainer):
         output = lm.get_output_embeddings()
 
         def compute(hidden: Tensor, labels: Tensor) -> tuple[Tensor]:
-            return (F.cross_entropy(output(hidden).float(), labels, reduction="none"),)
+            return (-token_log_probs(output(hidden), labels)[0],)
 
         (losses,) = of_logits(compute, output.weight.shape[0], hidden, labels[rows, columns])
         assert losses is not None

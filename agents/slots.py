@@ -115,11 +115,12 @@ class Slots:
         """
         continues = continues_prefix(self.ids, self.lengths, ids, lengths)[rows]
         old, new = np.flatnonzero(continues), np.flatnonzero(~continues)
-        parts = [
-            encode(ids, lengths, rows[chosen]).float()
-            for encode, chosen in ((self._decode, old), (self._prefill, new))
-            if len(chosen)
-        ]
+        with self.lm.without_backward():
+            parts = [
+                encode(ids, lengths, rows[chosen]).float()
+                for encode, chosen in ((self._decode, old), (self._prefill, new))
+                if len(chosen)
+            ]
         self.ids[rows] = ids[rows]
         self.lengths[rows] = lengths[rows]
         if len(parts) == 1:

@@ -43,9 +43,9 @@ def hidden_at(trunk: Any, embedded: Tensor, rows: Tensor, columns: Tensor) -> Te
     """
     layer = _last_layer(trunk, embedded) if _is_worthwhile(rows, *embedded.shape) else None
     if layer is None:
-        return _whole(trunk, embedded)[rows, columns]
+        return _at(_whole(trunk, embedded), rows, columns)
     with _parted(layer, _Parts.of(rows, columns, *embedded.shape[:2])):
-        return _whole(trunk, embedded)[rows, columns]
+        return _at(_whole(trunk, embedded), rows, columns)
 
 
 def attention_window(config: PreTrainedConfig) -> int | None:
@@ -55,6 +55,11 @@ def attention_window(config: PreTrainedConfig) -> int | None:
         return None
     names = ("sliding_window", "window_size", "attention_chunk_size")
     return min((limit for name in names if (limit := getattr(text, name, None))), default=None)
+
+
+def _at(states: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """``states[rows, columns]``, whose backward is many times as fast on a CPU as that of an index for each dimension."""
+    return states.flatten(0, 1).index_select(0, rows * states.shape[1] + columns)
 
 
 def _is_worthwhile(rows: Tensor, n_sequences: int, length: int, width: int) -> bool:
@@ -176,10 +181,12 @@ def _after_layer(layer: nn.Module, args: Any, output: Any) -> Any:
     if _now.layer is not layer:
         return None
     read, *rest = output if isinstance(output, tuple) else (output,)
-    columns, is_read = _now.parts.read, _now.parts.is_read
-    sequences = torch.arange(len(columns), device=read.device)[:, None].expand_as(columns)
-    whole = read.new_zeros(_now.shape)
-    whole[sequences[is_read], columns[is_read]] = read[is_read]
+    sequences, ordinals = torch.where(_now.parts.is_read)
+    columns = _now.parts.read[sequences, ordinals]
+    whole = read.new_zeros(_now.shape).flatten(0, 1)
+    whole = whole.index_copy(0, sequences * _now.shape[1] + columns, _at(read, sequences, ordinals)).view(
+        _now.shape
+    )
     return (whole, *rest) if isinstance(output, tuple) else whole
 
 

@@ -137,13 +137,18 @@ def test_no_more_than_a_chunk_of_logits_lives_at_a_time(chunks_of_five):
     assert sizes == [5, 5, 5, 5, 3, 3, 5, 5, 5, 5]  # the last chunk first
 
 
-def test_few_logits_take_the_plain_way_to_the_bit():
-    model = LanguageModel(small_lm(), len(LETTERS), dtype="float32")
+def test_few_logits_are_computed_once():
+    model, sizes = LanguageModel(small_lm(), len(LETTERS), dtype="float32"), []
     hidden, actions, _ = leaves(model)
+    model.model.get_output_embeddings().register_forward_hook(lambda *_: sizes.append(len(_[2])))
     log_probs, nats = model.log_probs(hidden, actions, entropies=True)
+    (log_probs.sum() + nats.sum()).backward()
+    assert sizes == [N_TOKENS]
     logits = model.logits(hidden)
-    assert torch.equal(log_probs, -F.cross_entropy(logits, actions, reduction="none"))
-    assert torch.equal(nats, entropy(logits))
+    torch.testing.assert_close(
+        log_probs, -F.cross_entropy(logits, actions, reduction="none"), atol=2e-6, rtol=0
+    )
+    torch.testing.assert_close(nats, entropy(logits), atol=2e-6, rtol=0)
 
 
 def test_chunks_of_what_is_not_there_are_not_there():
