@@ -141,9 +141,8 @@ class LanguageModel(nn.Module):
             self.model.config._attn_implementation = "eager"
 
     def autocast(self) -> AbstractContextManager:
-        if self.dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.dtype)
+        device, dtype = self.device.type, self.dtype
+        return nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype=dtype)
 
     def hidden(self, ids: Tensor, **kwargs: Any) -> Tensor:
         """Last hidden states, shape [sequences, length, hidden_size], of ``ids``, shape [sequences, length]."""

@@ -95,7 +95,7 @@ class Slots:
     """
 
     def __init__(self, lm: LanguageModel, n_rows: int, max_length: int):
-        self.lm = lm
+        self.lm, self.device = lm, lm.device
         self.ids = np.zeros((n_rows, max_length), dtype=np.int64)
         self.lengths = np.zeros(n_rows, dtype=np.int64)  # tokens that each row's slot holds
         self.slot_of = np.arange(n_rows)
@@ -138,15 +138,15 @@ class Slots:
         order = self.row_of[: len(rows)]
         last = lengths[order] - 1
         position = self._tensor(last)
-        on_cpu = self.lm.device.type == "cpu"
-        casts = torch.is_autocast_enabled(self.lm.device.type)
+        on_cpu = self.device.type == "cpu"
+        casts = torch.is_autocast_enabled(self.device.type)
         # In bfloat16 a CPU's kernels are compiled for each shape, and a GPU's want masks of aligned width: a few widths serve
         # all, what is too wide is masked.
         step = 1 if on_cpu and not casts else WIDTH_STEP
         width = min(-(-int(lengths[order].max()) // step) * step, self.current.max_length)
-        self.current.slots, self.current.positions = torch.arange(len(rows), device=self.lm.device), position
+        self.current.slots, self.current.positions = torch.arange(len(rows), device=self.device), position
         self.current.width = width
-        future = torch.arange(width, device=self.lm.device) > position[:, None]
+        future = torch.arange(width, device=self.device) > position[:, None]
         dtype = self.lm.dtype if casts else torch.float32
         mask = torch.zeros(future.shape, dtype=dtype, device=future.device)
         mask = mask.masked_fill_(future, torch.finfo(dtype).min)[:, None, None]
@@ -174,7 +174,7 @@ class Slots:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         # Not blocking: a GPU need not have finished its work before it is given more.
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.lm.device, non_blocking=True)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
 
 
 class LeftPaddedBatch:
