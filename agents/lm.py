@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
-from transformers.activations import ACT2FN, NewGELUActivation
 
+from agents.attention import WRITTEN_OUT
 from agents.lora import base_of, has_adapter, plain_module, train_adapter_only, twin
 from agents.memory import of_logits, round_to_bfloat16
 from agents.token_log_probs import token_log_probs
 from reward_models.completion import in_short
+from reward_models.gelu import use_quick_gelu
 from reward_models.last_layer import hidden_at
 from reward_models.sharding import load_in_each_process
 
@@ -89,7 +90,7 @@ class LanguageModel(nn.Module):
         self.attention_written_out = False
         train_adapter_only(model)
         self.train(False)
-        use_fused_gelu(model)
+        use_quick_gelu(model)
         self._choose_attention()
         self._check_output_layer()
 
@@ -118,9 +119,9 @@ class LanguageModel(nn.Module):
         return self
 
     def _choose_attention(self) -> None:
-        """Write attention out ("eager") in bfloat16 on a CPU, where torch's SDPA is slower at these lengths."""
+        """Write attention out in bfloat16 on a CPU, where the backward of torch's SDPA is slow."""
         slow = self.dtype == torch.bfloat16 and self.device.type == "cpu"
-        given, wanted = ("sdpa", "eager") if slow else ("eager", "sdpa")
+        given, wanted = ("sdpa", WRITTEN_OUT) if slow else (WRITTEN_OUT, "sdpa")
         if (
             getattr(self.model.config, "_attn_implementation", None) == given
             and slow != self.attention_written_out
@@ -138,7 +139,7 @@ class LanguageModel(nn.Module):
         try:
             yield
         finally:
-            self.model.config._attn_implementation = "eager"
+            self.model.config._attn_implementation = WRITTEN_OUT
 
     def autocast(self) -> AbstractContextManager:
         device, dtype = self.device.type, self.dtype
@@ -306,14 +307,6 @@ def small_gpt2(vocab_size: int, max_length: int) -> PreTrainedModel:
     with torch.no_grad():
         model.lm_head.weight.mul_(0.2)
     return model
-
-
-def use_fused_gelu(model: nn.Module) -> None:
-    """Replace GPT-2's tanh GELU, which transformers writes out in Python, by torch's fused one: the same function."""
-    for module in model.modules():
-        for name, child in module.named_children():
-            if isinstance(child, NewGELUActivation):
-                setattr(module, name, ACT2FN["gelu_pytorch_tanh"])
 
 
 @lru_cache

@@ -35,7 +35,7 @@ def token_log_probs(logits: Tensor, actions: Tensor, entropies: bool = False) ->
 class _TokenLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, actions: Tensor, entropies: bool) -> tuple[Tensor, Tensor]:
-        log_sums = torch.empty(len(logits), 1, device=logits.device)
+        log_sums = torch.empty(len(logits), 1, dtype=torch.float32, device=logits.device)
         nats = torch.zeros_like(log_sums)
         for rows, shifted in _in_float32(logits):
             highest = shifted.amax(dim=-1, keepdim=True)
@@ -73,7 +73,8 @@ def _in_float32(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Few rows at a time: which, and a float32 copy of them, good until the next."""
     at_once = LOGITS_PER_THREAD * torch.get_num_threads() if logits.device.type == "cpu" else LOGITS_ON_GPU
     n_rows = max(1, at_once // logits.shape[-1])
-    buffer = torch.empty(min(n_rows, len(logits)), logits.shape[-1], device=logits.device)
+    shape = (min(n_rows, len(logits)), logits.shape[-1])
+    buffer = torch.empty(shape, dtype=torch.float32, device=logits.device)
     for start in range(0, len(logits), n_rows):
         rows = slice(start, start + n_rows)
         yield rows, buffer[: len(logits[rows])].copy_(logits[rows])

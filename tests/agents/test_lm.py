@@ -31,7 +31,9 @@ def test_auto_is_bfloat16_where_a_cpu_is_fast_at_it_and_the_model_is_wide_enough
 
 
 def test_attention_is_written_out_in_bfloat16_on_a_cpu_and_left_alone_in_float32():
-    assert LanguageModel(small_gpt2(), 11, dtype="bfloat16").model.config._attn_implementation == "eager"
+    assert (
+        LanguageModel(small_gpt2(), 11, dtype="bfloat16").model.config._attn_implementation == "written_out"
+    )
     assert LanguageModel(small_gpt2(), 11, dtype="float32").model.config._attn_implementation == "sdpa"
 
 

@@ -115,7 +115,7 @@ def test_it_learns_to_write_one_letter():
     model = TextPPO(
         "CausalLMPolicy", "text_envs/CountLetter-v0", learning_rate=1e-3, kl_coef=0.01, seed=1, device="cpu"
     )
-    model.learn(64 * 8 * 25)
+    model.learn(64 * 8 * 35)
     env = gym.make("text_envs/CountLetter-v0")
     env.reset(seed=5)
     mean, _ = evaluate_policy(model, env, n_eval_episodes=20, warn=False)

@@ -1,0 +1,92 @@
+"""Attention written out, for bfloat16 on a CPU, where the backward of torch's SDPA takes several times as long as products.
+
+It is softmax(q k^T * scaling + bias) v (Vaswani et al. 2017, "Attention Is All You Need", eq. 1), as transformers' "eager"
+one, but scaling and bias are part of the first product, and nothing of shape [queries, keys] is kept but the softmax.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import repeat_kv
+from transformers.masking_utils import sdpa_mask
+
+WRITTEN_OUT = "written_out"  # its name among transformers' attention implementations
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """As transformers' attention functions, without dropout.
+
+    Args:
+        module: the attention layer; ``num_key_value_groups`` queries share a key where it has them.
+        query: shape [sequences, heads, queries, head_dim]; key, value: [sequences, heads or fewer, keys, head_dim].
+        attention_mask: shape [sequences, 1, queries, keys], true where a query sees a key, or what is added to the logits;
+            None: each query sees the keys up to its own.
+
+    Returns:
+        shape [sequences, queries, heads, head_dim], and None for the weights.
+    """
+    kind = value.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else value.dtype
+    query, key, value = (
+        query.to(dtype),
+        key.to(dtype),
+        value.to(dtype),
+    )  # rotary positions make float32 of the first two
+    groups = getattr(module, "num_key_value_groups", 1)
+    bias = _bias(attention_mask, query, key.shape[2])
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    attended = _Attention.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), bias, scaling)
+    return attended.transpose(1, 2), None
+
+
+def _bias(mask: Tensor | None, query: Tensor, n_keys: int) -> Tensor:
+    """What is added to the logits, of a shape that expands to [sequences * heads, queries, keys]."""
+    n_sequences, heads, n_queries, _ = query.shape
+    if mask is None:
+        return _causal(n_queries, n_keys, query.dtype, query.device)
+    if mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min)
+    return mask.to(query.dtype).expand(n_sequences, heads, n_queries, n_keys).flatten(0, 1)
+
+
+@lru_cache(maxsize=8)
+def _causal(n_queries: int, n_keys: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    lowest = torch.full((1, n_queries, n_keys), torch.finfo(dtype).min, dtype=dtype, device=device)
+    return lowest.triu_(1 + n_keys - n_queries)
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scaling: float) -> Tensor:
+        q, k, v = (tensor.flatten(0, 1) for tensor in (query, key, value))
+        p = torch.softmax(torch.baddbmm(bias, q, k.mT, alpha=scaling), dim=-1).to(v.dtype)
+        ctx.save_for_backward(q, k, v, p)
+        ctx.scaling, ctx.heads = scaling, query.shape[:2]
+        return torch.bmm(p, v).unflatten(0, query.shape[:2])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_attended: Tensor) -> Any:
+        q, k, v, p = ctx.saved_tensors
+        gradient = of_attended.flatten(0, 1)
+        of_logits = torch._softmax_backward_data(torch.bmm(gradient, v.mT), p, -1, p.dtype)
+        of_query = torch.baddbmm(q, of_logits, k, beta=0, alpha=ctx.scaling)
+        of_key = torch.baddbmm(k, of_logits.mT, q, beta=0, alpha=ctx.scaling)
+        of_value = torch.bmm(p.mT, gradient)
+        return *(tensor.unflatten(0, ctx.heads) for tensor in (of_query, of_key, of_value)), None, None
+
+
+AttentionInterface.register(WRITTEN_OUT, attend)
+AttentionMaskInterface.register(WRITTEN_OUT, sdpa_mask)
