@@ -53,10 +53,16 @@ class Uncached:
 
 
 class ExactLanguageModel(LanguageModel):
-    """All layers compute all rows; in the reference too, which is a copy."""
+    """All layers compute all rows, and the output layer too; in the reference as well, which is a copy."""
 
-    def token_hidden(self, batch: SequenceBatch) -> Tensor:
-        return self.hidden(batch.ids)[batch.rows, batch.columns]
+    def token_log_probs(
+        self, batch: SequenceBatch, entropies: bool = False
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Logits of all positions by the model's own forward pass; hidden states by another one."""
+        logits = self.model(input_ids=batch.ids, use_cache=False).logits.float()[batch.rows, batch.columns]
+        log_probs = logits.log_softmax(-1).gather(-1, batch.actions[:, None]).squeeze(-1)
+        hidden = self.trunk(input_ids=batch.ids, use_cache=False).last_hidden_state[batch.rows, batch.columns]
+        return log_probs, entropy(logits) if entropies else None, hidden
 
 
 class ExactPolicy(CausalLMPolicy):
@@ -66,17 +72,6 @@ class ExactPolicy(CausalLMPolicy):
         super().__init__(*args, dtype="float32", **kwargs)
         self.lm.__class__ = ExactLanguageModel
         self.cache_class = Uncached  # type: ignore[assignment]
-
-    def evaluate_sequences(
-        self, batch: SequenceBatch, entropies: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Logits of all positions by the model's own forward pass; values by another one."""
-        logits = self.lm.model(input_ids=batch.ids, use_cache=False).logits.float()[batch.rows, batch.columns]
-        log_probs = logits.log_softmax(-1).gather(-1, batch.actions[:, None]).squeeze(-1)
-        trunk = self.lm.model.base_model(input_ids=batch.ids, use_cache=False).last_hidden_state
-        assert self.value_head is not None
-        values = self.value_head(trunk[batch.rows, batch.columns]).squeeze(-1)
-        return values, log_probs, entropy(logits) if entropies else None
 
 
 def conditions(quick: bool) -> list[dict[str, Any]]:
