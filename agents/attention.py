@@ -24,7 +24,7 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    **_: Any,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """As transformers' attention functions, without dropout.
 
@@ -36,14 +36,20 @@ def attend(
 
     Returns:
         shape [sequences, queries, heads, head_dim], and None for the weights.
+
+    Raises:
+        ValueError: for a soft cap or a bias by position, which SDPA does not know either.
     """
+    unknown = [name for name in ("softcap", "position_bias") if others.get(name) is not None]
+    if unknown:
+        raise ValueError(
+            f"Attention with {unknown[0]} cannot be written out: in {type(module).__name__}, in bfloat16 on a CPU. Load the "
+            'model with attn_implementation="eager".'
+        )
     kind = value.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else value.dtype
-    query, key, value = (
-        query.to(dtype),
-        key.to(dtype),
-        value.to(dtype),
-    )  # rotary positions make float32 of the first two
+    # Rotary positions make float32 of queries and keys.
+    query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
     groups = getattr(module, "num_key_value_groups", 1)
     bias = _bias(attention_mask, query, key.shape[2])
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling

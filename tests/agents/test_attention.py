@@ -92,3 +92,10 @@ def test_padding_masks_of_transformers_are_heeded():
     bare = model(input_ids=ids).logits[:, -1]
     filled = model(input_ids=padded, attention_mask=mask, position_ids=positions).logits[:, -1]
     torch.testing.assert_close(filled, bare, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["softcap", "position_bias"])
+def test_what_would_be_left_out_is_refused(name):
+    tensors, _ = random_tensors(1, 1, 1, 2, 2, 2)
+    with pytest.raises(ValueError, match=f'with {name} cannot be written out.*attn_implementation="eager"'):
+        attend(torch.nn.Identity(), *tensors, None, **{name: 50.0})
