@@ -2,12 +2,14 @@
 
 It is softmax(q k^T * scaling + bias) v (Vaswani et al. 2017, "Attention Is All You Need", eq. 1), as transformers' "eager"
 one, but scaling and bias are part of the first product, and nothing of shape [queries, keys] is kept but the softmax.
+``attend_once`` is for a step of decoding, in which each sequence has one query.
 """
 
 from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -55,6 +57,30 @@ def attend(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     attended = _Attention.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), bias, scaling)
     return attended.transpose(1, 2), None
+
+
+def attend_once(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scaling: float) -> Tensor:
+    """Attention of one query in each row, without a backward; shape [rows, heads * head_dim].
+
+    Args:
+        query: shape [rows, heads, head_dim].
+        keys, values: shape [rows, heads or fewer, width, head_dim]; several queries may share a key.
+        bias: added to the logits, shape [rows, 1, 1, width].
+    """
+    rows, heads, _, head_dim = keys.shape
+    # Queries that share a key are several queries of one head.
+    queries = query.to(keys.dtype).reshape(rows, heads, -1, head_dim)
+    # A CPU's kernel of SDPA takes several times as long as the products, for which one query is little work.
+    attend = _by_products if keys.device.type == "cpu" else F.scaled_dot_product_attention
+    return attend(queries, keys, values, bias, scale=scaling).reshape(rows, -1)
+
+
+def _by_products(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float) -> Tensor:
+    """As ``F.scaled_dot_product_attention``."""
+    bias = bias.expand(*query.shape[:3], key.shape[2])
+    q, k, v, bias = (tensor.flatten(0, 1) for tensor in (query, key, value, bias))
+    weights = torch.softmax(torch.baddbmm(bias, q, k.mT, alpha=scale), dim=-1)
+    return torch.bmm(weights, v).view(query.shape)
 
 
 def _bias(mask: Tensor | None, query: Tensor, n_keys: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -154,16 +154,26 @@ class LanguageModel(nn.Module):
         # Embeddings, not ids: transformers else searches every batch of ids for padding, to warn about a missing mask.
         return self.model.get_input_embeddings()(ids)
 
-    def logits(self, hidden: Tensor, legal: Tensor | None = None) -> Tensor:
+    def logits(
+        self,
+        hidden: Tensor,
+        legal: Tensor | None = None,
+        output_layer: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Logits of the distribution that is sampled, float32, shape [..., V], from ``hidden``, shape [..., hidden_size].
 
         The vocabulary is cut to V, divided by the temperature, and tokens that are not ``legal`` get -inf.
-        """
-        return self._logits(hidden, legal).float()
 
-    def _logits(self, hidden: Tensor, legal: Tensor | None) -> Tensor:
+        Args:
+            output_layer: computes what the model's own does.
+        """
+        return self._logits(hidden, legal, output_layer).float()
+
+    def _logits(
+        self, hidden: Tensor, legal: Tensor | None, output_layer: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
         """The same in the dtype of the output layer, where nothing has to be computed in float32."""
-        logits = self.model.get_output_embeddings()(hidden)[..., : self.vocab_size]
+        logits = (output_layer or self.model.get_output_embeddings())(hidden)[..., : self.vocab_size]
         if self.softcap:  # Gemma's: part of the model, before any temperature
             logits = self.softcap * torch.tanh(logits.float() / self.softcap)
         if self.temperature != 1.0:

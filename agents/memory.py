@@ -67,6 +67,11 @@ def recompute_layers(model: nn.Module) -> None:
         layer.forward = MethodType(_forward_recomputed, layer)  # type: ignore[method-assign]  # a method, so that a copied layer runs its own
 
 
+def recomputes(layer: nn.Module) -> bool:
+    """Whether ``recompute_layers`` has had this layer."""
+    return getattr(layer.__dict__.get("forward"), "__func__", None) is _forward_recomputed
+
+
 def _forward_recomputed(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
     forward = type(layer).forward
     if not torch.is_grad_enabled():

@@ -103,7 +103,7 @@ class TopPMask:
         self._caches[slots] = cache
         allowed = None if legal is None else torch.from_numpy(legal).to(self.mask_policy.device)
         with self.mask_policy.autocast():
-            logits = self.mask_policy.logits(cache.last_hidden(ids, lengths, rows), allowed)
+            logits = cache.logits(cache.last_hidden(ids, lengths, rows), allowed)
         return top_p_mask(logits, self.top_p).cpu().numpy()
 
 

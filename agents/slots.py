@@ -5,7 +5,6 @@ episodes and no prefix is encoded twice. Which rows continue and which are new i
 a caller cannot get it wrong: a row whose ids do not extend what its slot holds is simply encoded anew.
 """
 
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,6 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from agents.lm import LanguageModel
-from reward_models.last_layer import attention_window
 
 WIDTH_STEP = 16  # tokens
 
@@ -26,16 +24,19 @@ class Pass:
 
     Attributes:
         n_slots, max_length: size of the cache.
-        slots: int64, shape [rows].
-        positions: int64, shape [rows], of the one new token; None where whole prefixes are written from position 0.
+        slots: int64, shape [rows]; or the first ones, as a slice.
+        positions: int64, shape [rows], of the one new token, or one number for all; None where whole prefixes are written
+            from position 0.
         width: how far the rows may look back.
+        dtype: of keys and values; None: as they come.
     """
 
     n_slots: int
     max_length: int
-    slots: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
-    positions: Tensor | None = None
+    slots: Tensor | slice = field(default_factory=lambda: slice(0, 0))
+    positions: Tensor | int | None = None
     width: int = 0
+    dtype: torch.dtype | None = None
 
 
 class SlotLayer(CacheLayerMixin):
@@ -50,8 +51,9 @@ class SlotLayer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         n_slots, heads, max_length = self.current.n_slots, key_states.shape[1], self.current.max_length
-        self.keys = key_states.new_zeros(n_slots, heads, max_length, key_states.shape[-1])
-        self.values = value_states.new_zeros(n_slots, heads, max_length, value_states.shape[-1])
+        dtype = self.current.dtype or key_states.dtype
+        self.keys = key_states.new_zeros(n_slots, heads, max_length, key_states.shape[-1], dtype=dtype)
+        self.values = value_states.new_zeros(n_slots, heads, max_length, value_states.shape[-1], dtype=dtype)
         self.is_initialized = True
 
     def update(
@@ -63,20 +65,20 @@ class SlotLayer(CacheLayerMixin):
         slot, position = self.current.slots, self.current.positions
         if position is None:  # new rows: they attend to themselves alone
             length = key_states.shape[2]
-            self.keys[slot, :, :length] = key_states
-            self.values[slot, :, :length] = value_states
+            self.keys[slot, :, :length] = key_states.to(self.keys.dtype)
+            self.values[slot, :, :length] = value_states.to(self.values.dtype)
             return key_states, value_states
-        self.keys[slot, :, position] = key_states[:, :, 0]
-        self.values[slot, :, position] = value_states[:, :, 0]
-        n_active, width = len(slot), self.current.width
+        self.keys[slot, :, position] = key_states[:, :, 0].to(self.keys.dtype)
+        self.values[slot, :, position] = value_states[:, :, 0].to(self.values.dtype)
+        n_active, width = len(key_states), self.current.width
         return self.keys[:n_active, :, :width], self.values[:n_active, :, :width]
 
-    def swap(self, a: np.ndarray, b: np.ndarray) -> None:
+    def swap(self, here: Tensor, there: Tensor, width: int) -> None:
+        """Let the slots ``here`` hold what those ``there`` hold up to ``width``, and the other way round."""
         if self.is_initialized:
             assert self.keys is not None and self.values is not None
-            here, there = np.concatenate([a, b]), np.concatenate([b, a])
-            self.keys[here] = self.keys[there]
-            self.values[here] = self.values[there]
+            for held in (self.keys[:, :, :width], self.values[:, :, :width]):
+                held[here], held[there] = held[there], held[here]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return query_length, 0
@@ -127,37 +129,60 @@ class Slots:
             return parts[0]
         return torch.cat(parts)[self._tensor(np.argsort(np.concatenate([old, new])))]
 
+    def logits(self, hidden: Tensor, legal: Tensor | None = None) -> Tensor:
+        """As ``LanguageModel.logits``, of what ``last_hidden`` gave."""
+        return self.lm.logits(hidden, legal)
+
     def _prefill(self, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> Tensor:
         width = int(lengths[rows].max())
         self.current.slots, self.current.positions = self._tensor(self.slot_of[rows]), None
-        hidden = self.lm.hidden(self._tensor(ids[rows, :width]), past_key_values=self.cache, use_cache=True)
-        return hidden[torch.arange(len(rows), device=hidden.device), self._tensor(lengths[rows] - 1)]
+        return self._prefixes(self._tensor(ids[rows, :width]), self._tensor(lengths[rows] - 1))
+
+    def _prefixes(self, ids: Tensor, ends: Tensor) -> Tensor:
+        """Hidden states, shape [rows, hidden_size], at the columns ``ends`` of prefixes, int64, shape [rows, width]."""
+        hidden = self.lm.hidden(ids, past_key_values=self.cache, use_cache=True)
+        return hidden[torch.arange(len(ids), device=hidden.device), ends]
 
     def _decode(self, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> Tensor:
         self._move_to_front(rows)
         order = self.row_of[: len(rows)]
         last = lengths[order] - 1
         position = self._tensor(last)
-        on_cpu = self.device.type == "cpu"
-        casts = torch.is_autocast_enabled(self.device.type)
         # In bfloat16 a CPU's kernels are compiled for each shape, and a GPU's want masks of aligned width: a few widths serve
         # all, what is too wide is masked.
-        step = 1 if on_cpu and not casts else WIDTH_STEP
+        is_any_width = self.device.type == "cpu" and self._attention_dtype == torch.float32
+        step = 1 if is_any_width else WIDTH_STEP
         width = min(-(-int(lengths[order].max()) // step) * step, self.current.max_length)
-        self.current.slots, self.current.positions = torch.arange(len(rows), device=self.device), position
         self.current.width = width
-        future = torch.arange(width, device=self.device) > position[:, None]
-        dtype = self.lm.dtype if casts else torch.float32
-        mask = torch.zeros(future.shape, dtype=dtype, device=future.device)
-        mask = mask.masked_fill_(future, torch.finfo(dtype).min)[:, None, None]
+        if (last == last[0]).all():  # a slice is written faster than an index
+            self.current.slots, self.current.positions = slice(0, len(rows)), int(last[0])
+        else:
+            self.current.slots, self.current.positions = torch.arange(len(rows), device=self.device), position
+        hidden = self._one_token(self._tensor(ids[order, last]), position, width)
+        return hidden[self._tensor(self.slot_of[rows])]
+
+    @property
+    def _attention_dtype(self) -> torch.dtype:
+        casts = torch.is_autocast_enabled(self.device.type)
+        return self.current.dtype or (self.lm.dtype if casts else torch.float32)
+
+    def _one_token(self, ids: Tensor, positions: Tensor, width: int) -> Tensor:
+        """Hidden states, shape [rows, hidden_size], of the tokens ``ids`` at ``positions``, int64, shape [rows]."""
         hidden = self.lm.hidden(
-            self._tensor(ids[order, last])[:, None],
-            position_ids=position[:, None],
-            attention_mask=mask,
+            ids[:, None],
+            position_ids=positions[:, None],
+            attention_mask=self._mask(positions, width),
             past_key_values=self.cache,
             use_cache=True,
         )
-        return hidden[self._tensor(self.slot_of[rows]), 0]
+        return hidden[:, 0]
+
+    def _mask(self, positions: Tensor, width: int) -> Tensor:
+        """What is added to the logits of attention, shape [rows, 1, 1, width], so that a row sees tokens up to its own."""
+        dtype = self._attention_dtype
+        future = torch.arange(width, device=self.device) > positions[:, None]
+        mask = torch.zeros(future.shape, dtype=dtype, device=self.device)
+        return mask.masked_fill_(future, torch.finfo(dtype).min)[:, None, None]
 
     def _move_to_front(self, rows: np.ndarray) -> None:
         slots = self.slot_of[rows]
@@ -166,9 +191,10 @@ class Slots:
             return
         front = np.arange(len(rows))
         free = front[~np.isin(front, slots)]
-        for layer in self.layers:
-            layer.swap(free, outside)
         moved_in, moved_out = self.row_of[outside], self.row_of[free]
+        width = int(self.lengths[np.concatenate([moved_in, moved_out])].max())
+        for layer in self.layers:
+            layer.swap(self._tensor(free), self._tensor(outside), width)
         self.row_of[free], self.row_of[outside] = moved_in, moved_out
         self.slot_of[moved_in], self.slot_of[moved_out] = free, outside
 
@@ -214,6 +240,10 @@ class LeftPaddedBatch:
         self.rows, self.ids[rows], self.lengths[rows] = rows, ids[rows], lengths[rows]
         return hidden
 
+    def logits(self, hidden: Tensor, legal: Tensor | None = None) -> Tensor:
+        """As ``Slots.logits``."""
+        return self.lm.logits(hidden, legal)
+
     def _forward(self, tokens: Tensor, lengths: np.ndarray) -> Tensor:
         width = tokens.shape[1]
         positions = torch.from_numpy(lengths)[:, None] - width + torch.arange(width)
@@ -236,35 +266,3 @@ def continues_prefix(
     inside = np.arange(old.shape[1]) < old_lengths[:, None]
     same = ((old == new) | ~inside).all(axis=1)
     return same & (lengths == old_lengths + 1) & (old_lengths > 0)
-
-
-@torch.no_grad()
-def choose_cache(lm: LanguageModel, max_length: int) -> type[Slots] | type[LeftPaddedBatch]:
-    """``Slots`` if decoding in slots equals a full forward pass on this model, else the fallback, said aloud."""
-    window = attention_window(lm.model.config)
-    slides = window is not None and window < max_length
-    if not slides and _slots_equal_forward(lm, min(max_length, 12)):
-        return Slots
-    warnings.warn(
-        f"{type(lm.model).__name__} cannot decode in slots (sliding windows or another kind of cache): rollouts use "
-        "left-padded batches with transformers' own cache, which is right but slower.",
-        stacklevel=2,
-    )
-    return LeftPaddedBatch
-
-
-def _slots_equal_forward(lm: LanguageModel, length: int) -> bool:
-    if length < 4:
-        return True  # a prompt and its answer in three tokens: next to nothing to decode
-    try:
-        ids = np.random.default_rng(0).integers(lm.vocab_size, size=(3, length))
-        slots, rows = Slots(lm, 3, length), np.arange(3)
-        full = lm.hidden(torch.from_numpy(ids).to(lm.device)).float()
-        for step in range(3):
-            lengths = np.array([length - 3, 1, length // 2]) + step
-            hidden = slots.last_hidden(ids, lengths, rows)
-            if not torch.allclose(hidden, full[rows, lengths - 1], atol=1e-3, rtol=1e-3):
-                return False
-        return True
-    except Exception:  # whatever a foreign architecture raises when it meets an unknown cache
-        return False

@@ -57,6 +57,16 @@ def attention_window(config: PreTrainedConfig) -> int | None:
     return min((limit for name in names if (limit := getattr(text, name, None))), default=None)
 
 
+def has_foreign_hooks(trunk: nn.Module) -> bool:
+    """Whether anyone but this file has put forward hooks into the modules."""
+    hooks = (
+        hook
+        for module in trunk.modules()
+        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    )
+    return any(hook not in (_before_layer, _after_layer) for hook in hooks)
+
+
 def _at(states: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """``states[rows, columns]``, whose backward is many times as fast on a CPU as that of an index for each dimension."""
     return states.flatten(0, 1).index_select(0, rows * states.shape[1] + columns)

@@ -51,6 +51,10 @@ class Uncached:
         prefixes = torch.from_numpy(ids[rows, : lengths[rows].max()])
         return self.lm.hidden(prefixes)[torch.arange(len(rows)), torch.from_numpy(lengths[rows] - 1)].float()
 
+    def logits(self, hidden: Tensor, legal: Tensor | None = None) -> Tensor:
+        """As `agents.slots.Slots.logits`."""
+        return self.lm.logits(hidden, legal)
+
 
 class ExactLanguageModel(LanguageModel):
     """All layers compute all rows, and the output layer too; in the reference as well, which is a copy."""

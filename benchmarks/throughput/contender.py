@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 import psutil
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from benchmarks.throughput.other_python import OtherPython
 from benchmarks.throughput.setting import Setting
@@ -69,6 +70,7 @@ class Rounds:
         units: of work in the last round.
         seconds: of the last round, where a contender measures itself (a scaled-down one); None: the wall clock.
         facts: said once in the results, such as the dtype that really came out of a layer.
+        after_warm_up: called once, when the first round has been reported.
     """
 
     def __init__(self, orders: TextIO, reports: TextIO, units: float = 1.0):
@@ -76,18 +78,25 @@ class Rounds:
         self.units = units
         self.seconds: float | None = None
         self.facts: dict[str, Any] = {}
+        self.after_warm_up: Callable[[], None] | None = None
         self._started: tuple[float, float, float] | None = None
 
     def next(self) -> bool:
         """Report the last round, if any; wait; True if another one is to run, False if it is over."""
         if self._started is not None:
             self._report(self._started)
+            self.end_warm_up()
         else:
             self._send({"ready": True})
         if self.orders.readline().strip() != "run":
             return False
         self._started = time.perf_counter(), own_seconds(), busy_seconds()
         return True
+
+    def end_warm_up(self) -> None:
+        if self.after_warm_up is not None:
+            self.after_warm_up()
+            self.after_warm_up = None
 
     def _report(self, started: tuple[float, float, float]) -> None:
         wall, cpu, busy = (
@@ -138,7 +147,7 @@ def peak_megabytes() -> float:
     return peak / (1e6 if sys.platform == "darwin" else 1e3 / 1.024)
 
 
-def watch_dtype(model: torch.nn.Module, facts: dict[str, Any], what: str) -> None:
+def watch_dtype(model: torch.nn.Module, facts: dict[str, Any], what: str) -> RemovableHandle:
     """Note under ``facts[what]`` which dtypes really come out of the model's linear layers in training and in decoding."""
 
     def note(module: torch.nn.Module, args: tuple, output: torch.Tensor) -> None:
@@ -146,7 +155,7 @@ def watch_dtype(model: torch.nn.Module, facts: dict[str, Any], what: str) -> Non
         facts[f"{what} in {phase}"] = str(output.dtype).removeprefix("torch.")
 
     first = next(m for name, m in model.named_modules() if name.endswith(("mlp.c_fc", "mlp.up_proj")))
-    first.register_forward_hook(note)
+    return first.register_forward_hook(note)
 
 
 def run(contender: Contender, setting: Setting, threads: int, orders: TextIO, reports: TextIO) -> None:

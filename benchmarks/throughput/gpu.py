@@ -48,12 +48,14 @@ class OnDevice(Rounds):
         self.facts: dict[str, Any] = {}
         self.walls: list[float] = []
         self.started: float | None = None
+        self.after_warm_up = None
 
     def next(self) -> bool:
         wait_for(self.device)
         if self.started is not None:
             self.walls.append(time.perf_counter() - self.started)
         if len(self.walls) == 1:
+            self.end_warm_up()
             forget_peak(self.device)
         self.left -= 1
         self.started = time.perf_counter()

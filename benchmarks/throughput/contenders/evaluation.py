@@ -7,8 +7,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from agents import TextPPO
 from agents.features import TokenFeatures
-from benchmarks.throughput.contender import Rounds, watch_dtype
-from benchmarks.throughput.contenders.ours import make_agent, make_env
+from benchmarks.throughput.contender import Rounds
+from benchmarks.throughput.contenders.ours import make_agent, make_env, watch
 from benchmarks.throughput.setting import Setting, make_model
 
 
@@ -16,7 +16,7 @@ def ours(setting: Setting, rounds: Rounds, dtype: str) -> None:
     """TextPPO: the cache travels as the state of ``predict``."""
     policy: dict[str, Any] = {"model": make_model(setting)}
     agent = make_agent(setting, TextPPO, dtype, env=make_env(setting, setting.slots), policy_kwargs=policy)
-    watch_dtype(agent.policy.lm.model, rounds.facts, "dtype")
+    watch(agent.policy, rounds)
     evaluate(agent, setting, rounds)
 
 

@@ -4,8 +4,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents import TextPPO
+from agents.policy import CausalLMPolicy
 from benchmarks.throughput.contender import Rounds, watch_dtype
 from benchmarks.throughput.setting import (
     EOS,
@@ -50,6 +52,42 @@ def make_agent(setting: Setting, cls: type[Agent], dtype: str, **kwargs: Any) ->
     return cls("CausalLMPolicy", policy_kwargs={"dtype": dtype} | policy_kwargs, **settings | kwargs)
 
 
+def watch(policy: CausalLMPolicy, rounds: Rounds) -> None:
+    """As ``watch_dtype``, in the warm-up round alone: decoding is written out, unless somebody has hooks in the model."""
+    hook = watch_dtype(policy.lm.model, rounds.facts, "dtype")
+
+    def note_decoding() -> None:
+        hook.remove()
+        rounds.facts["dtype in decoding"] = decoding_dtype(policy)
+
+    rounds.after_warm_up = note_decoding
+
+
+def decoding_dtype(policy: CausalLMPolicy) -> str:
+    """What comes out of the products of a step of decoding."""
+    slots, ids, rows = policy.slots(2), np.zeros((2, policy.max_length), dtype=np.int64), np.arange(2)
+    policy.act(slots, ids, np.array([2, 2]), rows)
+    with Products() as products:
+        policy.act(slots, ids, np.array([3, 3]), rows)
+    return ", ".join(sorted(products.dtypes))
+
+
+class Products(TorchDispatchMode):
+    """Notes the dtypes of all matrices that products give."""
+
+    NAMES = ("mm", "addmm", "linear", "_linear_pointwise")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ in self.NAMES and output.shape[-1] > 1:  # not the value head
+            self.dtypes.add(str(output.dtype).removeprefix("torch."))
+        return output
+
+
 def iteration(setting: Setting, rounds: Rounds, dtype: str, **kwargs: Any) -> None:
     """One whole iteration: rollout, scores, reference, advantages, update."""
     agent = make_agent(
@@ -59,7 +97,7 @@ def iteration(setting: Setting, rounds: Rounds, dtype: str, **kwargs: Any) -> No
         env=make_env(setting, setting.episodes),
         policy_kwargs={"model": make_model(setting), **kwargs},
     )
-    watch_dtype(agent.policy.lm.model, rounds.facts, "dtype")
+    watch(agent.policy, rounds)
     rounds.facts["parameters"] = agent.policy.lm.model.num_parameters()
     rounds.units = setting.episodes
     while rounds.next():
@@ -89,7 +127,7 @@ def rollout(setting: Setting, rounds: Rounds, dtype: str, ends_early: bool) -> N
         n_episodes=setting.ragged_episodes if ends_early else setting.episodes,
         policy_kwargs={"model": make_model(setting, ends_early)},
     )
-    watch_dtype(agent.policy.lm.model, rounds.facts, "dtype")
+    watch(agent.policy, rounds)
     while rounds.next():
         agent.learn(1)
         rounds.units = agent.n_tokens

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from agents import TextPPO
-from benchmarks.throughput.contender import Rounds, watch_dtype
-from benchmarks.throughput.contenders.ours import make_agent, make_env
+from benchmarks.throughput.contender import Rounds
+from benchmarks.throughput.contenders.ours import make_agent, make_env, watch
 from benchmarks.throughput.setting import Setting, make_model
 
 
@@ -51,7 +51,7 @@ def iteration(setting: Setting, rounds: Rounds, dtype: str, **policy_kwargs: Any
         policy_kwargs={"model": make_model(setting), **policy_kwargs},
     )
     agent.seconds = {}
-    watch_dtype(agent.policy.lm.model, rounds.facts, "dtype")
+    watch(agent.policy, rounds)
     rounds.units = setting.tokens
     rounds.facts["parameters"] = sum(parameter.numel() for parameter in agent.policy.lm.parameters())
     rounds.facts["parts"] = agent.seconds
