@@ -117,12 +117,11 @@ class Slots:
         """
         continues = continues_prefix(self.ids, self.lengths, ids, lengths)[rows]
         old, new = np.flatnonzero(continues), np.flatnonzero(~continues)
-        with self.lm.without_backward():
-            parts = [
-                encode(ids, lengths, rows[chosen]).float()
-                for encode, chosen in ((self._decode, old), (self._prefill, new))
-                if len(chosen)
-            ]
+        parts = [
+            encode(ids, lengths, rows[chosen]).float()
+            for encode, chosen in ((self._decode, old), (self._prefill, new))
+            if len(chosen)
+        ]
         self.ids[rows] = ids[rows]
         self.lengths[rows] = lengths[rows]
         if len(parts) == 1:
@@ -140,7 +139,8 @@ class Slots:
 
     def _prefixes(self, ids: Tensor, ends: Tensor) -> Tensor:
         """Hidden states, shape [rows, hidden_size], at the columns ``ends`` of prefixes, int64, shape [rows, width]."""
-        hidden = self.lm.hidden(ids, past_key_values=self.cache, use_cache=True)
+        with self.lm.without_backward():
+            hidden = self.lm.hidden(ids, past_key_values=self.cache, use_cache=True)
         return hidden[torch.arange(len(ids), device=hidden.device), ends]
 
     def _decode(self, ids: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> Tensor:
@@ -168,13 +168,14 @@ class Slots:
 
     def _one_token(self, ids: Tensor, positions: Tensor, width: int) -> Tensor:
         """Hidden states, shape [rows, hidden_size], of the tokens ``ids`` at ``positions``, int64, shape [rows]."""
-        hidden = self.lm.hidden(
-            ids[:, None],
-            position_ids=positions[:, None],
-            attention_mask=self._mask(positions, width),
-            past_key_values=self.cache,
-            use_cache=True,
-        )
+        with self.lm.without_backward():
+            hidden = self.lm.hidden(
+                ids[:, None],
+                position_ids=positions[:, None],
+                attention_mask=self._mask(positions, width),
+                past_key_values=self.cache,
+                use_cache=True,
+            )
         return hidden[:, 0]
 
     def _mask(self, positions: Tensor, width: int) -> Tensor:
