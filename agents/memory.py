@@ -1,6 +1,8 @@
 """Ways for a larger model to fit: logits in chunks, layers computed anew in backward, weights in half the bytes."""
 
+import ctypes
 from collections.abc import Callable
+from functools import lru_cache
 from types import MethodType
 from typing import Any
 
@@ -77,6 +79,24 @@ def _forward_recomputed(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(layer, *args, **kwargs)
     return checkpoint(forward, layer, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+
+
+def give_back_freed() -> None:
+    """Give freed memory back to the system, where the C library is glibc, which keeps it.
+
+    Rollout and update in turn want blocks of other sizes; else a process holds room for both at once.
+    """
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@lru_cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # another C library, another system
+        return None
 
 
 def round_to_bfloat16(model: nn.Module) -> None:

@@ -20,6 +20,7 @@ from agents.kl import KLController
 from agents.lm import LanguageModel, kept_casts
 from agents.lora import adds_nothing
 from agents.losses import kl_estimate
+from agents.memory import give_back_freed
 from agents.policy import CausalLMPolicy
 from agents.resume import ResumableAlgorithm
 from agents.sampling import right_padded
@@ -74,6 +75,7 @@ class EpisodeCollection(ResumableAlgorithm, OnPolicyAlgorithm):
     ) -> bool:
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
+        give_back_freed()
         # An attribute, for callbacks would keep a local name, and with it the cache, through the update.
         self._slots = self.policy.slots(env.num_envs)
         number = np.arange(

@@ -24,6 +24,7 @@ from agents.lora import merged, put_adapter, train_adapter_only
 from agents.lora_files import hash_of_base
 from agents.sft_samples import Answers, Sample, spread
 from agents.sft_trainer import Progress, ResumableTrainer
+from reward_models.gelu import use_quick_gelu
 from reward_models.preferences.splits import split
 from reward_models.quiet import quiet_transformers
 from text_envs.tokenizer import load_tokenizer
@@ -143,6 +144,7 @@ def finetune(
     with quiet_transformers():
         lm = load_causal_lm(model, encode.vocab_size, max_length or 512)
     _check_vocabulary(lm, encode.vocab_size)
+    use_quick_gelu(lm)
     if lora is not None:
         put_adapter(lm, lora)
         train_adapter_only(lm)

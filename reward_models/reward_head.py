@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from reward_models.completion import RewardError, in_short
+from reward_models.gelu import use_quick_gelu
 from reward_models.last_layer import hidden_at
 from reward_models.sharding import load_in_each_process
 
@@ -37,6 +38,7 @@ class RewardHead(nn.Module):
 
     def __init__(self, classifier: PreTrainedModel) -> None:
         super().__init__()
+        use_quick_gelu(classifier)
         self.classifier = classifier
 
     def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import copy
 import warnings
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from agents.checks import SelfCheckWarning
 from agents.episodes import split_by_length
 from agents.lm import LanguageModel, SequenceBatch
 from agents.losses import entropy
-from agents.memory import in_chunks
+from agents.memory import give_back_freed, in_chunks
 from tests.agents.helpers import LETTERS, NO_SPECIAL, letters_env, letters_policy, small_lm
 
 N_TOKENS, HIDDEN = 23, 32
@@ -433,3 +434,20 @@ def test_a_reference_below_an_adapter_is_not_rounded():
 def test_unknown_reference_kwargs_are_refused(kwargs):
     with pytest.raises(ValueError, match="reference_kwargs is"):
         make_ppo(reference_kwargs=kwargs)
+
+
+def test_freed_memory_is_given_back_where_the_c_library_can(monkeypatch):
+    def resident() -> int:
+        return psutil.Process().memory_info().rss
+
+    give_back_freed()
+    before = resident()
+    blocks = [torch.ones(2**14) for _ in range(1000)]  # 64 MiB, in blocks that malloc keeps
+    held = resident() - before
+    del blocks[:-1]  # the last one keeps the heap from shrinking by itself
+    give_back_freed()
+    if memory._malloc_trim() is not None:
+        assert held > 60 * 2**20
+        assert resident() - before < held / 4
+    monkeypatch.setattr(memory, "_malloc_trim", lambda: None)  # another C library: nothing happens
+    give_back_freed()
