@@ -56,6 +56,7 @@ ITERATION = Table(
         Bar("ours-bf16", "trl-ppo-fp32", None, "loop, precision, shared value"),
         Bar("ours-fp32", "sb3-64", 70.0, "loop"),
         Bar("ours-fp32", "sb3-768", 70.0, "loop"),
+        Bar("ours-bf16", "sb3-64", 60.0, "loop, precision"),
         Bar("ours-bf16", "rl4lms", 150.0, "loop, precision, shared value"),
         Bar("ours-fp32", "rl4lms", None, "loop, shared value"),
         Bar("ours-fp32", "ours-separate-fp32", None, "shared value"),
