@@ -1,6 +1,7 @@
 """Linear layers as functions, for decoding: of the weights as they are, or of copies that suit few rows on a CPU."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,11 +13,16 @@ Linear = Callable[[Tensor], Tensor]
 
 
 def linear(layer: Any, gelu: bool = False, to_float32: bool = False) -> Linear:
-    """``layer(x)``, an ``nn.Linear`` or ``Conv1D``, from its own weights; with ``gelu`` tanh GELU of it."""
-    weight, bias = _weight(layer), layer.bias
-    if gelu:
-        return lambda x: F.gelu(F.linear(x, weight, bias), approximate="tanh")
-    return lambda x: F.linear(x, weight, bias)
+    """``layer(x)``, an ``nn.Linear`` or ``Conv1D``, for ``x`` of shape [tokens, in]; with ``gelu`` tanh GELU of it.
+
+    It is of the layer's own weights, and not of views of them, whose casts autocast would not keep.
+    """
+    weight, bias = layer.weight, layer.bias
+    if isinstance(layer, Conv1D):
+        product = partial(torch.addmm, bias, mat2=weight)
+    else:
+        product = partial(F.linear, weight=weight, bias=bias)
+    return (lambda x: F.gelu(product(x), approximate="tanh")) if gelu else product
 
 
 def packed_linear(layer: Any, gelu: bool = False, to_float32: bool = False, n_rows: int = 32) -> Linear:
@@ -29,15 +35,15 @@ def packed_linear(layer: Any, gelu: bool = False, to_float32: bool = False, n_ro
         to_float32: for a result that is used in float32.
         n_rows: for how many rows the layout is best; any number is right.
     """
-    weight = torch.ops.mkldnn._reorder_linear_weight(
-        _weight(layer).detach().to(torch.bfloat16).contiguous(), n_rows
-    )
+    weight = layer.weight.detach().to(torch.bfloat16)
+    weight = (weight.mT if isinstance(layer, Conv1D) else weight).contiguous()  # shape [out, in]
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, n_rows)
     bias = None if layer.bias is None else layer.bias.detach().to(torch.bfloat16)
     behind, kind = ("gelu", "tanh") if gelu else ("none", "")
     product = torch.ops.mkldnn._linear_pointwise.default
     if to_float32:
-        return lambda x: product(x.to(torch.bfloat16), weight, bias, behind, [], kind).float()
-    return lambda x: product(x.to(torch.bfloat16), weight, bias, behind, [], kind)
+        return lambda x: product(x.to(torch.bfloat16), packed, bias, behind, [], kind).float()
+    return lambda x: product(x.to(torch.bfloat16), packed, bias, behind, [], kind)
 
 
 def can_pack() -> bool:
@@ -46,8 +52,3 @@ def can_pack() -> bool:
     if not torch.backends.mkldnn.is_available() or not all(hasattr(torch.ops.mkldnn, o) for o in operators):
         return False
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def _weight(layer: Any) -> Tensor:
-    """Shape [out, in]."""
-    return layer.weight.mT if isinstance(layer, Conv1D) else layer.weight

@@ -10,7 +10,7 @@ from transformers.pytorch_utils import Conv1D
 from agents.attention import _by_products
 from agents.caches import choose_cache
 from agents.linear import can_pack, linear, packed_linear
-from agents.lm import LanguageModel
+from agents.lm import LanguageModel, kept_casts
 from agents.memory import recompute_layers
 from agents.quick_slots import QuickSlots
 from agents.slots import Slots
@@ -119,6 +119,16 @@ def test_conv1d_stores_its_weight_the_other_way_round():
     torch.testing.assert_close(linear(layer)(x), layer(x))
     if can_pack():
         torch.testing.assert_close(packed_linear(layer, to_float32=True)(x), layer(x), atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(24, 40), Conv1D(40, 24)], ids=["Linear", "Conv1D"])
+def test_autocast_keeps_the_cast_of_a_layers_weight(layer):
+    """A view of the weight would be cast anew at every step of decoding."""
+    function, x = linear(layer), torch.randn(3, 24)
+    with torch.no_grad(), kept_casts(), torch.autocast("cpu", dtype=torch.bfloat16):
+        before = function(x)
+        layer.weight.add_(1)  # which only a new cast would see
+        assert before.dtype == torch.bfloat16 and torch.equal(function(x), before)
 
 
 @pytest.mark.parametrize("groups", [1, 3])
