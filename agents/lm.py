@@ -1,8 +1,7 @@
 """A causal language model as two functions: hidden states of token sequences, logits of the hidden states one needs."""
 
 import copy
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,18 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from agents.attention import WRITTEN_OUT
-from agents.lora import base_of, has_adapter, plain_module, train_adapter_only, twin
+from agents.lora import base_of, has_adapter, train_adapter_only, twin
 from agents.memory import of_logits, round_to_bfloat16
 from agents.token_log_probs import token_log_probs
-from reward_models.completion import in_short
 from reward_models.gelu import use_quick_gelu
 from reward_models.last_layer import hidden_at
-from reward_models.sharding import load_in_each_process
 
-SMALL_VOCABULARY = 128
 # Below it the casts eat what the products gain (1.0x to 1.2x of an iteration on AVX512-BF16, 1.6x from here on; on an
 # H200, where every cast is a kernel more, an iteration at 128 takes 3.4 times as long as in float32), and float32 keeps a
 # small model's training the same on every machine.
@@ -258,65 +254,6 @@ def kept_casts() -> Iterator[None]:
     finally:
         if torch.autocast_decrement_nesting() == 0:
             torch.clear_autocast_cache()
-
-
-def load_causal_lm(model: Any, vocab_size: int, max_length: int) -> PreTrainedModel:
-    """A causal LM from what a user may give.
-
-    Args:
-        model: a folder or hub id; a PreTrainedConfig or its dict (random weights); a module, or one with a LoRA adapter
-            (``peft.PeftModel``), taken as it is; or None for a small random GPT-2 (2 layers of 64), which fits vocabularies
-            of at most 128 tokens.
-        vocab_size, max_length: of the environment, in tokens; only None needs them.
-
-    Raises:
-        ValueError: if nothing can be made of ``model``.
-    """
-    if isinstance(model, nn.Module):
-        return plain_module(model)
-    if isinstance(model, str | os.PathLike):
-        load_in_each_process()
-        try:
-            return AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, trust_remote_code=False)
-        except Exception as error:  # of transformers, safetensors, huggingface_hub
-            raise ValueError(
-                f"No causal LM could be loaded: from model={os.fspath(model)!r}. Give a folder that holds config.json and "
-                f"weights, as save_pretrained writes it. transformers said: {in_short(error)}."
-            ) from error
-    if model is None:
-        if vocab_size > SMALL_VOCABULARY:
-            raise ValueError(
-                f"No language model was given and the environment suggests none: its vocabulary has {vocab_size} tokens. "
-                'Name one: policy_kwargs=dict(model="folder of a causal LM"), or --model of `rlhf`.'
-            )
-        return small_gpt2(vocab_size, max_length)
-    if isinstance(model, Mapping) and "model_type" in model:
-        settings = dict(model)
-        model = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    if isinstance(model, PreTrainedConfig):
-        return AutoModelForCausalLM.from_config(model, dtype=torch.float32)
-    raise ValueError(
-        f"A {type(model).__name__} is no language model: in CausalLMPolicy. Give a folder, a transformers config, its dict "
-        "with model_type, or a module."
-    )
-
-
-def small_gpt2(vocab_size: int, max_length: int) -> PreTrainedModel:
-    """A random GPT-2 of 2 layers of 64 for tasks of few letters, which learns to copy and to sort them in seconds.
-
-    A Llama of that size takes ten times the tokens: what these tasks need are positions, and GPT-2 is told them. The
-    weights are wide (0.1 is near 1 / sqrt(64), with which a layer keeps the scale of its input), those of the output layer
-    narrow, so that the first policy is nearly uniform (Andrychowicz et al. 2021, "What Matters in On-Policy Reinforcement
-    Learning?", section 3.2).
-    """
-    config = AutoConfig.for_model(
-        "gpt2", vocab_size=vocab_size, n_embd=64, n_layer=2, n_head=4, n_positions=max(64, max_length),
-        initializer_range=0.1, tie_word_embeddings=False, bos_token_id=None, eos_token_id=None,
-    )  # fmt: skip
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    with torch.no_grad():
-        model.lm_head.weight.mul_(0.2)
-    return model
 
 
 @lru_cache

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from agents.lm import load_causal_lm
+from agents.loading import load_causal_lm
 from agents.lora import SETTINGS, adapter_config, adapter_weights, has_adapter, names_of_base
 from agents.packing import CheckpointError
 

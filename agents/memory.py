@@ -1,4 +1,5 @@
-"""Ways for a larger model to fit: logits in chunks, layers computed anew in backward, weights in half the bytes."""
+"""Ways for a larger model to fit: logits in chunks, layers computed anew in backward, weights in half the bytes, freed memory
+given back."""
 
 import ctypes
 from collections.abc import Callable

@@ -17,7 +17,7 @@ from agents.checks import check_counts, check_schedules
 from agents.envs import as_vec_env, common_attribute
 from agents.episodes import EpisodeBuffer
 from agents.kl import KLController
-from agents.lm import load_causal_lm
+from agents.loading import load_causal_lm
 from agents.lora import has_adapter
 from agents.losses import kl_estimate
 from agents.persistence import MAX_ENVS, CheckpointedAlgorithm

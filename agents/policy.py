@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from agents import critics, processes, sharded_tensors
 from agents.caches import choose_cache
-from agents.lm import LanguageModel, SequenceBatch, load_causal_lm
+from agents.lm import LanguageModel, SequenceBatch
+from agents.loading import load_causal_lm
 from agents.lora import has_adapter, merged, put_adapter
 from agents.memory import recompute_layers
 from agents.sampling import choose, right_padded

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 
 from agents import processes
-from agents.lm import LanguageModel, load_causal_lm
+from agents.lm import LanguageModel
+from agents.loading import load_causal_lm
 from agents.lora import merged
 
 

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from agents import processes
 from agents.demonstrations import IGNORED, DemonstrationEncoder, Example, Pair, collate, read_pairs
-from agents.lm import load_causal_lm
+from agents.loading import load_causal_lm
 from agents.lora import merged, put_adapter, train_adapter_only
 from agents.lora_files import hash_of_base
 from agents.sft_samples import Answers, Sample, spread

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from agents.generation import complete, policy_for
-from agents.lm import load_causal_lm
+from agents.loading import load_causal_lm
 from agents.sft import finetune
 from benchmarks.sft.tasks import Task
 from reward_models.lexical import rouge_l

@@ -5,7 +5,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from agents import lm as module
-from agents.lm import LanguageModel, compute_dtype, kept_casts, load_causal_lm
+from agents.lm import LanguageModel, compute_dtype, kept_casts
+from agents.loading import load_causal_lm
 from agents.sampling import choose
 from tests.agents.helpers import letters_policy
 
