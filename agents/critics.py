@@ -4,6 +4,7 @@ Stiennon et al. 2020 (appendix B.1) and Ouyang et al. 2022 (appendix C.4) start 
 """
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from agents.envs import common_attribute
 from agents.lm import LanguageModel
+from agents.lora import has_adapter, put_adapter
 from reward_models.classifier import Classifier, Stored
 from reward_models.reward_head import load_classifier
 from text_envs.tokenizer import load_tokenizer
@@ -36,15 +38,18 @@ class RewardTrunk(LanguageModel):
         pass  # it has none
 
 
-def critic_from(reward_model: Any, lm: LanguageModel) -> tuple[LanguageModel, nn.Linear]:
+def critic_from(
+    reward_model: Any, lm: LanguageModel, lora: Mapping[str, Any] | None = None
+) -> tuple[LanguageModel, nn.Linear]:
     """The critic and its value head: together, the calibrated score of every prefix.
 
     Args:
         reward_model: folder of a sequence classifier of one label; such a module, which is copied; or the `Classifier`.
         lm: of the policy, whose dtype and tokens are the critic's.
+        lora: the policy's adapter: the critic gets one too, and its other weights stay.
 
     Raises:
-        ValueError: it is no learned reward model, or knows fewer tokens than the policy.
+        ValueError: it is no learned reward model, or knows fewer tokens than the policy; or the adapter fits its layers not.
     """
     model = reward_model.model if isinstance(reward_model, Classifier) else reward_model
     if not _is_learned(model):
@@ -59,6 +64,8 @@ def critic_from(reward_model: Any, lm: LanguageModel) -> tuple[LanguageModel, nn
         )
     value_head = _value_head(classifier)
     classifier.score = nn.Identity()
+    if lora is not None and not has_adapter(classifier):
+        put_adapter(classifier, lora)
     return RewardTrunk(classifier, lm.vocab_size, dtype=lm.dtype_name), value_head
 
 

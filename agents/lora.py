@@ -118,6 +118,13 @@ def adapter_config(model: Any) -> Any:
     return config
 
 
+def settings_elsewhere(model: Any) -> dict[str, Any]:
+    """The arguments of ``peft.LoraConfig`` for an adapter like the model's, on all linear layers of another model."""
+    config = adapter_config(model).to_dict()
+    named = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")
+    return {name: config[name] for name in named} | {"target_modules": "all-linear"}
+
+
 def adapter_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, weight) for name, weight in model.named_parameters() if PART in name)
 

@@ -12,25 +12,33 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from agents.loading import load_causal_lm
-from agents.lora import SETTINGS, adapter_config, adapter_weights, has_adapter, names_of_base
+from agents.lora import (
+    SETTINGS,
+    adapter_config,
+    adapter_weights,
+    has_adapter,
+    names_of_base,
+    put_adapter,
+)
 from agents.packing import CheckpointError
+from reward_models.completion import RewardError
+from reward_models.reward_head import load_classifier
 
 HOW = "Give the base model: load(path, policy_kwargs=dict(model=...))."
+HOW_CRITIC = "Give the reward model: load(path, policy_kwargs=dict(reward_model=...))."
 
 
-def adapter_record(model: Any, sha256: str) -> dict[str, Any]:
-    """What a checkpoint tells of an adapter and of the model below it, JSON values.
-
-    Args:
-        sha256: of the weights below, `hash_of_base`.
-    """
+def adapter_record(model: Any) -> dict[str, Any] | None:
+    """What a checkpoint tells of a model's adapter and of what lies below it, JSON values; None without one."""
+    if not has_adapter(model):
+        return None
     base, config = model.name_or_path, adapter_config(model).to_dict()
     return {
         "config": json.loads(json.dumps({name: config[name] for name in SETTINGS}, default=sorted)),
         "base": os.path.abspath(base) if base and os.path.exists(base) else base or None,
-        "sha256": sha256,
     }
 
 
@@ -67,13 +75,43 @@ def model_of_record(
     return {"model": model, "lora": None if has_adapter(model) else record["config"]}
 
 
-def check_base(policy: nn.Module, record: Mapping[str, Any], path: Any) -> None:
-    """Raise CheckpointError unless the weights below the policy's adapter are those that it was trained on."""
-    if hash_of_base(policy) != record["sha256"]:
+def reward_model_of_record(record: Mapping[str, Any], given: Any) -> PreTrainedModel:
+    """The policy_kwargs ``reward_model`` of a policy whose critic has an adapter, as a checkpoint's record tells.
+
+    Args:
+        given: the reward model, as of `agents.critics.critic_from`; None: the recorded one.
+
+    Raises:
+        CheckpointError: none is given, and there is none where the recorded one lay.
+    """
+    base = record["base"] if given is None else getattr(given, "model", given)
+    if base is None:
         raise CheckpointError(
-            f"This is not the base model that the adapter was trained on (that was {record['base'] or 'a module'}), or its "
-            f"weights have changed since: in {path}. {HOW}"
+            f"The checkpoint's critic is an adapter, and the reward model below it had no folder. {HOW_CRITIC}"
         )
+    try:
+        classifier = load_classifier(base)
+    except (RewardError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"The checkpoint's critic is an adapter, and the reward model below it is not to be had: {error} {HOW_CRITIC}"
+        ) from error
+    if not has_adapter(classifier):
+        put_adapter(classifier, record["config"])
+    return classifier
+
+
+def check_base(policy: nn.Module, settings: Mapping[str, Any], path: Any) -> None:
+    """Raise CheckpointError unless the weights below the policy's adapters, its critic's too, are those that they were
+    trained on, as a checkpoint's settings tell."""
+    record = settings.get("lora")
+    if record is None or hash_of_base(policy) == record["sha256"]:
+        return
+    critic = (settings.get("critic") or {}).get("lora")
+    below = "" if critic is None else f", and {critic['base'] or 'a module'} below the critic's"
+    raise CheckpointError(
+        f"This is not the base model that the adapter was trained on (that was {record['base'] or 'a module'}{below}), or "
+        f"its weights have changed since: in {path}. {HOW}" + ("" if critic is None else f" {HOW_CRITIC}")
+    )
 
 
 def save_adapter(model: Any, folder: str | os.PathLike[str]) -> None:

@@ -99,7 +99,8 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
         moment = self._moment_to_save() if resume else None
         counters = moment["counters"] if moment else {name: getattr(self, name) for name in self.counters}
         kl_controller = moment["kl_controller"] if moment else vars(self.kl_controller)
-        lm, reference = self.policy.lm, self.reference
+        lm, critic, reference = self.policy.lm, self.policy.critic, self.reference
+        adapter = adapter_record(lm.model)
         settings = {
             "algorithm": type(self).__name__,
             "attributes": {
@@ -121,10 +122,10 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
             },
             "n_envs": None if self.env is None else self.n_envs,
             "model": architecture_of(lm),
-            "critic": architecture_of(self.policy.critic)
-            if isinstance(self.policy.critic, RewardTrunk)
+            "critic": architecture_of(critic) | {"lora": adapter_record(critic.model)}
+            if isinstance(critic, RewardTrunk)
             else None,
-            "lora": adapter_record(lm.model, hash_of_base(self.policy)) if has_adapter(lm.model) else None,
+            "lora": adapter and adapter | {"sha256": hash_of_base(self.policy)},
             "reference": architecture_of(reference) if self.reference_model is not None else None,
             "reference_kwargs": {name: str(value) for name, value in (self.reference_kwargs or {}).items()},
         }
@@ -186,8 +187,7 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
         model.observation_space, model.action_space = observation_space, action_space
         with _explained(path):
             model._set_up_from(settings, overrides)
-            if settings.get("lora"):
-                check_base(model.policy, settings["lora"], path)
+            check_base(model.policy, settings, path)
             unpack_module(model.policy, members["policy.safetensors"])
             if not model._reference_is_base:
                 unpack_module(model.reference.model, members["reference.safetensors"])
@@ -231,8 +231,7 @@ class CheckpointedAlgorithm(ResumableAlgorithm):
         members = checkpoint.read(load_path_or_dict)
         with _explained(load_path_or_dict):
             settings = members["settings.json"]
-            if settings.get("lora"):
-                check_base(self.policy, settings["lora"], load_path_or_dict)
+            check_base(self.policy, settings, load_path_or_dict)
             unpack_module(self.policy, members["policy.safetensors"])
             if "optimizer.safetensors" in members:
                 unpack_optimizer(

@@ -18,7 +18,7 @@ from agents import critics, processes, sharded_tensors
 from agents.caches import choose_cache
 from agents.lm import LanguageModel, SequenceBatch
 from agents.loading import load_causal_lm
-from agents.lora import has_adapter, merged, put_adapter
+from agents.lora import has_adapter, merged, put_adapter, settings_elsewhere
 from agents.memory import recompute_layers
 from agents.sampling import choose, right_padded
 from agents.slots import LeftPaddedBatch, Slots
@@ -41,7 +41,7 @@ class CausalLMPolicy(BasePolicy):
         model: folder or hub id of a causal LM, a transformers config or its dict, or a module, a ``peft.PeftModel`` too;
             None makes a small random GPT-2 where V is at most 128.
         lora: arguments of ``peft.LoraConfig``, such as ``dict(r=16)``: a new adapter and the value head learn, the model's
-            weights stay (Hu et al. 2021).
+            weights stay (Hu et al. 2021). A critic with a trunk of its own gets an adapter of its own.
         value_model: "shared" puts the value head on the policy's trunk; "separate" gives the critic a trunk of its own;
             "from_reward_model": that trunk and its head are those of ``reward_model``; "none": no critic, all values are 0.0,
             as algorithms without one want it.
@@ -98,12 +98,8 @@ class CausalLMPolicy(BasePolicy):
             self.critic = self.lm.twin()
             self.critic.model.get_output_embeddings().requires_grad_(False)
         elif value_model == critics.NAME:
-            if has_adapter(loaded):
-                raise ValueError(
-                    f"value_model is {value_model!r} and the model has an adapter: in CausalLMPolicy. The critic would train "
-                    "all its weights: choose shared, or separate, which is a second adapter."
-                )
-            self.critic, self.value_head = critics.critic_from(reward_model, self.lm)
+            adapter = lora or (settings_elsewhere(loaded) if has_adapter(loaded) else None)
+            self.critic, self.value_head = critics.critic_from(reward_model, self.lm, adapter)
             if gradient_checkpointing:
                 recompute_layers(self.critic.model)
             self._check_positions(self.critic, "reward model")

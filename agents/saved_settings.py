@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from agents.lm import LanguageModel
-from agents.lora_files import model_of_record
+from agents.lora_files import model_of_record, reward_model_of_record
 
 
 def architecture_of(lm: LanguageModel) -> dict[str, Any]:
@@ -33,18 +33,24 @@ def architecture_of(lm: LanguageModel) -> dict[str, Any]:
 
 def models_of_settings(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """The policy_kwargs that are made anew: the model; of an adapter the model below it, which may be ``given``."""
-    record = settings.get("lora")
+    record, critic = settings.get("lora"), settings.get("critic")
     if record is None:
         made = {"model": given.get("model") or model_of_architecture(settings["model"])}
-        if settings.get("critic") is not None:
-            made["reward_model"] = model_of_architecture(
-                settings["critic"], AutoModelForSequenceClassification
-            )
-        return made
-    size = settings["spaces"]
-    made = model_of_record(record, given.get("model"), size["vocab_size"], size["max_length"])
-    _set_up(made["model"], settings["model"])
+    else:
+        size = settings["spaces"]
+        made = model_of_record(record, given.get("model"), size["vocab_size"], size["max_length"])
+        _set_up(made["model"], settings["model"])
+    if critic is not None:
+        made["reward_model"] = _critic_of(critic, given.get("reward_model"))
     return made
+
+
+def _critic_of(settings: dict[str, Any], given: Any) -> PreTrainedModel:
+    if settings.get("lora") is None:
+        return model_of_architecture(settings, AutoModelForSequenceClassification)
+    model = reward_model_of_record(settings["lora"], given)
+    _set_up(model, settings)
+    return model
 
 
 def model_of_architecture(

@@ -1,11 +1,15 @@
 """The critic that starts from a learned reward model: its first values are that model's scores of the prefixes."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from agents import TextGRPO, TextPPO
+from agents import TextGRPO, TextPPO, checkpoint
+from agents.lora import PART, adapter_config, put_adapter
+from agents.packing import CheckpointError
 from reward_models import Completion, make, score
 from reward_models.calibration import calibrate
 from reward_models.learning import train
@@ -128,3 +132,85 @@ def test_positions_of_the_reward_model_must_suffice(reward_folder):
             value_model="from_reward_model",
             reward_model=reward_folder,
         )
+
+
+# --- below a LoRA adapter ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def adapted(reward_folder, tmp_path):
+    """The arguments of a policy with an adapter, whose base has a folder, and a critic from the reward model."""
+    pytest.importorskip("peft")
+    small_lm().save_pretrained(tmp_path / "base")
+    lora = dict(r=2, target_modules="all-linear")
+    return dict(
+        model=str(tmp_path / "base"),
+        lora=lora,
+        value_model="from_reward_model",
+        reward_model=reward_folder,
+    )
+
+
+def make_adapted(adapted):
+    return TextPPO(
+        "CausalLMPolicy", letters_env(), n_episodes=8, batch_size=4, learning_rate=1e-2, seed=0, device="cpu",
+        policy_kwargs=adapted,
+    )  # fmt: skip
+
+
+def test_with_lora_the_critic_is_an_adapter_on_the_reward_model(adapted, reward_folder):
+    model = make_adapted(adapted)
+    expected = score(make(reward_folder, device="cpu"), [Completion("", text) for text in TEXTS])
+    np.testing.assert_allclose(values_of(model.policy, TEXTS), expected, atol=1e-4)
+    before = {name: tensor.clone() for name, tensor in model.policy.state_dict().items()}
+    model.learn(100)
+    changed = {n for n, tensor in model.policy.state_dict().items() if not torch.equal(tensor, before[n])}
+    assert all(PART in name or name.startswith("value_head.") for name in changed)
+    for part in ("lm.", "critic.", "value_head."):
+        assert any(name.startswith(part) for name in changed)
+
+
+def test_with_lora_the_settings_of_a_given_adapter_are_the_critic_s_too(adapted):
+    model = small_lm("llama")
+    put_adapter(model, dict(r=3, target_modules="all-linear"))
+    del adapted["lora"]
+    critic = make_adapted(adapted | {"model": model}).policy.critic.model
+    assert adapter_config(critic).r == 3
+
+
+def test_with_lora_a_checkpoint_finds_the_reward_model_again(adapted, reward_folder, tmp_path):
+    model = make_adapted(adapted).learn(60)
+    model.save(tmp_path / "model.zip")
+    held = checkpoint.read(tmp_path / "model.zip")["policy.safetensors"]
+    assert all(PART in name or name.startswith("value_head.") for name in held)
+    loaded = TextPPO.load(tmp_path / "model.zip", env=letters_env(), device="cpu")
+    assert_same(dict(loaded.policy.state_dict()), dict(model.policy.state_dict()))
+    np.testing.assert_array_equal(values_of(loaded.policy, TEXTS), values_of(model.policy, TEXTS))
+
+
+def test_with_lora_training_goes_on_to_the_same_bits(adapted, tmp_path):
+    whole = Run(tmp_path / "whole", policy_kwargs=adapted).learn().result()
+    run = Run(tmp_path / "run", policy_kwargs=adapted).learn(StopAt("loss", 5))
+    assert_same(run.reload().learn().result(), whole)
+
+
+def test_with_lora_a_reward_model_that_is_gone_or_another_is_refused(adapted, reward_folder, tmp_path):
+    path = tmp_path / "model.zip"
+    shutil.copytree(reward_folder, tmp_path / "moved")
+    model = make_adapted(adapted | {"reward_model": str(tmp_path / "moved")}).learn(60)
+    model.save(path)
+    (tmp_path / "moved").rename(tmp_path / "elsewhere")
+    with pytest.raises(
+        CheckpointError, match=r"the reward model below it is not to be had: .*reward_model=\.\.\."
+    ):
+        TextPPO.load(path, device="cpu")
+    given = dict(reward_model=str(tmp_path / "elsewhere"))
+    loaded = TextPPO.load(path, device="cpu", policy_kwargs=given)
+    assert_same(dict(loaded.policy.state_dict()), dict(model.policy.state_dict()))
+    other = AutoModelForSequenceClassification.from_pretrained(reward_folder)
+    with torch.no_grad():
+        other.get_input_embeddings().weight[0, 0] += 1e-3
+    with pytest.raises(
+        CheckpointError, match=r"not the base model .*moved below the critic's\).*Give the reward model"
+    ):
+        TextPPO.load(path, device="cpu", policy_kwargs=dict(reward_model=other))
