@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-import torch.nn.functional as F
 from transformers import PreTrainedModel, TrainingArguments
 
 from agents import processes
@@ -22,6 +21,7 @@ from agents.demonstrations import IGNORED, DemonstrationEncoder, Example, Pair, 
 from agents.loading import load_causal_lm
 from agents.lora import merged, put_adapter, train_adapter_only
 from agents.lora_files import hash_of_base
+from agents.response_losses import is_output_of_hidden, response_losses
 from agents.sft_samples import Answers, Sample, spread
 from agents.sft_trainer import Progress, ResumableTrainer
 from reward_models.gelu import use_quick_gelu
@@ -239,18 +239,23 @@ def finetune(
 def response_loss(
     model: PreTrainedModel, examples: Sequence[Mapping[str, list[int]]], batch_size: int
 ) -> float:
-    """Mean negative log-likelihood of the response tokens, in nats; every token counts the same."""
-    total, count = 0.0, 0
+    """Mean negative log-likelihood of the response tokens, in nats; every token counts the same. Dropout is off."""
+    was_training = model.training
+    model.eval()
+    total, count, by_tokens = 0.0, 0, is_output_of_hidden(model)
     ordered = sorted(examples, key=lambda example: len(example["input_ids"]))
     for start in range(0, len(ordered), batch_size):
         batch = {
             key: tensor.to(model.device)
             for key, tensor in collate(ordered[start : start + batch_size]).items()
         }
-        labels = batch.pop("labels")[:, 1:]
-        logits = model(**batch).logits[:, :-1].float()
-        total += float(F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="sum"))
-        count += int((labels != IGNORED).sum())
+        n_tokens = int((batch["labels"][:, 1:] != IGNORED).sum())
+        if by_tokens:
+            total += float(response_losses(model, batch["input_ids"], batch["labels"]).sum())
+        else:
+            total += float(model(**batch).loss) * n_tokens
+        count += n_tokens
+    model.train(was_training)
     return total / count
 
 

@@ -11,11 +11,11 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import (
     PreTrainedModel,
@@ -26,8 +26,7 @@ from transformers import (
 )
 
 from agents import checkpoint, processes
-from agents.demonstrations import IGNORED, Example, collate
-from agents.memory import of_logits
+from agents.demonstrations import Example, collate
 from agents.packing import (
     CheckpointError,
     pack_module,
@@ -37,10 +36,9 @@ from agents.packing import (
     unpack_optimizer,
     unpack_tree,
 )
+from agents.response_losses import called_for_losses, is_output_of_hidden
 from agents.runs import clock
 from agents.states import random_state, set_random_state
-from agents.token_log_probs import token_log_probs
-from reward_models.last_layer import hidden_at
 from reward_models.sharding_trainer import ShardingTrainer
 
 TRAINER_STATE = "trainer_state.json"  # where Trainer looks for it
@@ -192,8 +190,8 @@ class ResumableTrainer(ShardingTrainer):
         lengths = [len(example["input_ids"]) for example in examples]
         self.order = LengthGroups(lengths, arguments.train_batch_size * processes.count(), arguments.seed)
         self.resumed: Resumed | None = None
-        # Mixed precision wraps the model's whole forward pass, so there it is called as a whole.
-        self.by_tokens = not (arguments.bf16 or arguments.fp16) and is_output_of_hidden(model)
+        # torch's DataParallel would call the first GPU's model on all of them.
+        self.by_tokens = arguments.n_gpu <= 1 and "forward" not in vars(model) and is_output_of_hidden(model)
         super().__init__(
             model=model,
             args=arguments,
@@ -219,27 +217,10 @@ class ResumableTrainer(ShardingTrainer):
         self.resumed.state.save_to_json(os.path.join(folder, TRAINER_STATE))
         self.train(resume_from_checkpoint=folder)
 
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """As Trainer's, but the last layer and the output layer see only what predicts a response token: less time, and no
-        logits of the prompts in memory, nor all those of the responses at once, where they are many."""
-        wrapped = self.is_fsdp_enabled or model is not self.model  # and then called as a whole
-        if return_outputs or not self.by_tokens or wrapped:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        lm: Any = model
-        labels = inputs["labels"][:, 1:]
-        rows, columns = torch.where(labels != IGNORED)
-        embedded = lm.get_input_embeddings()(inputs["input_ids"])
-        hidden = hidden_at(lm.base_model, embedded, rows, columns)
-        output = lm.get_output_embeddings()
-
-        def compute(hidden: Tensor, labels: Tensor) -> tuple[Tensor]:
-            return (-token_log_probs(output(hidden), labels)[0],)
-
-        (losses,) = of_logits(compute, output.weight.shape[0], hidden, labels[rows, columns])
-        assert losses is not None
-        return losses.sum() / (len(rows) if num_items_in_batch is None else num_items_in_batch)
+    def train(self, *args: Any, **named: Any) -> Any:
+        """As Trainer's; where the model allows it, only what predicts a response token is computed."""
+        with called_for_losses(self) if self.by_tokens else nullcontext():
+            return super().train(*args, **named)
 
     # --- what Trainer calls ----------------------------------------------------------------------------------------
 
@@ -298,20 +279,3 @@ class ResumableTrainer(ShardingTrainer):
     def _bare_optimizer(self) -> torch.optim.Optimizer:
         wrapped: Any = self.optimizer  # by accelerate
         return getattr(wrapped, "optimizer", wrapped)
-
-
-@torch.no_grad()
-def is_output_of_hidden(model: Any) -> bool:
-    """Whether a model's logits are its output layer of its last hidden states, and nothing more; tried on four tokens."""
-    was_training = model.training
-    model.eval()
-    ids = torch.arange(4, device=model.device)[None] % model.get_input_embeddings().num_embeddings
-    whole = model(input_ids=ids, use_cache=False).logits
-    trunk = model.base_model(inputs_embeds=model.get_input_embeddings()(ids), use_cache=False)
-    model.train(was_training)
-    hidden, output = getattr(trunk, "last_hidden_state", None), model.get_output_embeddings()
-    return (
-        hidden is not None
-        and output is not None
-        and torch.allclose(whole, output(hidden), atol=1e-3, rtol=1e-3)
-    )

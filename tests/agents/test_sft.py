@@ -3,6 +3,7 @@
 import gzip
 import json
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,8 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from agents import memory
 from agents.demonstrations import DemonstrationEncoder, collate, read_pairs
+from agents.response_losses import called_for_losses, is_output_of_hidden
 from agents.sft import finetune, response_loss
-from agents.sft_trainer import Progress, ResumableTrainer, is_output_of_hidden
+from agents.sft_trainer import Progress, ResumableTrainer
 from tests.agents.helpers import small_lm
 from text_envs.encoding import PromptError
 from text_envs.prompts import PromptSource
@@ -86,7 +88,7 @@ def test_padding_is_right_masked_and_without_label():
 
 
 def test_the_loss_is_the_mean_over_response_tokens_of_any_batching(tokenizer):
-    model = train(tokenizer, max_steps=1).model
+    model = train(tokenizer, model=tiny(attention_dropout=0.5), max_steps=1).model
     examples, _ = encode(tokenizer, DEMONSTRATIONS)
     total, count = 0.0, 0
     for example in examples:  # one by one, by hand
@@ -96,6 +98,8 @@ def test_the_loss_is_the_mean_over_response_tokens_of_any_batching(tokenizer):
                 total, count = total - float(logits[position - 1, label]), count + 1
     for batch_size in (1, 3, 4):
         assert response_loss(model, examples, batch_size) == pytest.approx(total / count, rel=1e-5)
+    model.train()  # with dropout
+    assert response_loss(model, examples, 4) == pytest.approx(total / count, rel=1e-5) and model.training
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
@@ -114,12 +118,10 @@ def test_the_loss_of_response_tokens_alone_is_the_model_s_own(
     assert trainer.by_tokens
     batch = collate(examples)
     losses, gradients = [], []
-    for loss in (
-        lambda: trainer.compute_loss(model, dict(batch), num_items_in_batch=n_tokens),
-        lambda: model(**batch, num_items_in_batch=n_tokens).loss,
-    ):
+    for way in (called_for_losses(trainer), nullcontext()):
         model.zero_grad()
-        losses.append(loss())
+        with way:
+            losses.append(trainer.compute_loss(model, dict(batch), num_items_in_batch=n_tokens))
         losses[-1].backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
