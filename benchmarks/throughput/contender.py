@@ -12,7 +12,6 @@ from typing import Any, TextIO
 
 import psutil
 import torch
-from torch.utils.hooks import RemovableHandle
 
 from benchmarks.throughput.other_python import OtherPython
 from benchmarks.throughput.setting import Setting
@@ -147,7 +146,7 @@ def peak_megabytes() -> float:
     return peak / (1e6 if sys.platform == "darwin" else 1e3 / 1.024)
 
 
-def watch_dtype(model: torch.nn.Module, facts: dict[str, Any], what: str) -> RemovableHandle:
+def watch_dtype(model: torch.nn.Module, facts: dict[str, Any], what: str) -> None:
     """Note under ``facts[what]`` which dtypes really come out of the model's linear layers in training and in decoding."""
 
     def note(module: torch.nn.Module, args: tuple, output: torch.Tensor) -> None:
@@ -155,7 +154,7 @@ def watch_dtype(model: torch.nn.Module, facts: dict[str, Any], what: str) -> Rem
         facts[f"{what} in {phase}"] = str(output.dtype).removeprefix("torch.")
 
     first = next(m for name, m in model.named_modules() if name.endswith(("mlp.c_fc", "mlp.up_proj")))
-    return first.register_forward_hook(note)
+    first.register_forward_hook(note)
 
 
 def run(contender: Contender, setting: Setting, threads: int, orders: TextIO, reports: TextIO) -> None:

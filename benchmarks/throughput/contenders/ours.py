@@ -1,14 +1,16 @@
 """This library: whole iterations of TextPPO, its rollout, its update, its vector environment alone."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from stable_baselines3.common.vec_env import VecEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents import TextPPO
 from agents.policy import CausalLMPolicy
-from benchmarks.throughput.contender import Rounds, watch_dtype
+from benchmarks.throughput.contender import Rounds
 from benchmarks.throughput.setting import (
     EOS,
     Setting,
@@ -53,23 +55,27 @@ def make_agent(setting: Setting, cls: type[Agent], dtype: str, **kwargs: Any) ->
 
 
 def watch(policy: CausalLMPolicy, rounds: Rounds) -> None:
-    """As ``watch_dtype``, in the warm-up round alone: decoding is written out, unless somebody has hooks in the model."""
-    hook = watch_dtype(policy.lm.model, rounds.facts, "dtype")
+    """Note in the warm-up round which dtypes come out of the policy's products. Without hooks: where there are any, decoding is
+    not written out."""
 
-    def note_decoding() -> None:
-        hook.remove()
-        rounds.facts["dtype in decoding"] = decoding_dtype(policy)
+    def noting(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with Products() as products:
+                result = method(*args, **kwargs)
+            evaluation = "update" if torch.is_grad_enabled() else "scoring"
+            phase = "decoding" if method.__name__ == "act" else evaluation
+            rounds.facts[f"dtype in {phase}"] = ", ".join(sorted(products.dtypes))
+            return result
 
-    rounds.after_warm_up = note_decoding
+        return call
 
+    for name in ("act", "evaluate_sequences"):
+        setattr(policy, name, noting(getattr(policy, name)))
 
-def decoding_dtype(policy: CausalLMPolicy) -> str:
-    """What comes out of the products of a step of decoding."""
-    slots, ids, rows = policy.slots(2), np.zeros((2, policy.max_length), dtype=np.int64), np.arange(2)
-    policy.act(slots, ids, np.array([2, 2]), rows)
-    with Products() as products:
-        policy.act(slots, ids, np.array([3, 3]), rows)
-    return ", ".join(sorted(products.dtypes))
+    def leave_alone() -> None:
+        del policy.act, policy.evaluate_sequences  # those of its class are left
+
+    rounds.after_warm_up = leave_alone
 
 
 class Products(TorchDispatchMode):
@@ -153,7 +159,7 @@ def update(setting: Setting, rounds: Rounds, dtype: str, **kwargs: Any) -> None:
         env=make_env(setting, setting.episodes),
         policy_kwargs={"model": make_model(setting), **kwargs},
     )
-    watch_dtype(agent.policy.lm.model, rounds.facts, "dtype")
+    watch(agent.policy, rounds)
     agent.rounds, rounds.units = rounds, setting.tokens
     agent.learn(setting.tokens)
 
