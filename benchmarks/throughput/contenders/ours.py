@@ -55,8 +55,8 @@ def make_agent(setting: Setting, cls: type[Agent], dtype: str, **kwargs: Any) ->
 
 
 def watch(policy: CausalLMPolicy, rounds: Rounds) -> None:
-    """Note in the warm-up round which dtypes come out of the policy's products. Without hooks: where there are any, decoding is
-    not written out."""
+    """Note in the warm-up round which dtypes come out of the policy's products; without hooks, for where there are any,
+    decoding is not written out."""
 
     def noting(method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
