@@ -12,7 +12,6 @@ from torch import Tensor
 from agents import processes
 from agents.checks import check_first_minibatch
 from agents.episodes import EpisodeBuffer, Minibatch
-from agents.memory import give_back_freed
 from agents.policy import CausalLMPolicy
 from agents.resume import ResumableAlgorithm, Update
 
@@ -54,7 +53,6 @@ class EpisodeUpdate(ResumableAlgorithm, OnPolicyAlgorithm):
         Where ``stop`` ends it early, ``update`` tells how far it came; else it is None afterwards.
         """
         self._moment = None  # from here on the model rests between any two minibatches
-        give_back_freed()
         self.policy.set_training_mode(True)
         buffer, update = self.rollout_buffer, self.update or Update()
         self.update = update

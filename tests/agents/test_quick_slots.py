@@ -13,6 +13,7 @@ from agents.linear import can_pack, linear, packed_linear
 from agents.lm import LanguageModel, kept_casts
 from agents.memory import recompute_layers
 from agents.quick_slots import QuickSlots
+from agents.sampling import choose
 from agents.slots import Slots
 from reward_models.last_layer import hidden_at
 from tests.agents.helpers import small_lm
@@ -195,3 +196,18 @@ def test_an_adapter_is_called():
     model = small_lm("llama")
     put_adapter(model, dict(r=2))
     assert choose_cache(LanguageModel(model, 12), LENGTH) is Slots
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize("cache_class", [QuickSlots, Slots])
+def test_all_tensors_of_a_pass_are_on_the_models_device(monkeypatch, architecture, cache_class):
+    """Without a GPU: the "meta" device computes shapes alone, and as a GPU does it refuses tensors of another device."""
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)  # it does not know "meta"
+    slots = cache_class(make(architecture).to("meta"), 3, LENGTH)
+    for start in ((4, 1, 6), (4, 4, 4)):
+        hidden, logits = decoded(slots, start)
+        assert hidden.device.type == logits.device.type == "meta" and logits.shape == (3, 12)
+        assert {tensor.device.type for tensor in choose(logits)} == {"meta"}
+    monkeypatch.setattr(slots, "_tensor", torch.from_numpy)  # forgets the device
+    with pytest.raises(RuntimeError, match="device"):
+        decoded(slots, (7, 7, 7), steps=1)
