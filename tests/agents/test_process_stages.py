@@ -143,35 +143,37 @@ def fine_tuned(checkpoint: str, steps: int, r: int, killed: bool = False) -> dic
     }
 
 
-def fine_tune_with_few_logits() -> None:
+def fine_tune_with_few_logits(dtype: str) -> None:
     """The output layer sees only what predicts a response token, and the last layer's MLP too; then the model is whole."""
     torch.set_num_threads(1)
     last_layer.WORTHWHILE_PRODUCTS = 0
-    model, n_seen = small_lm(), {"lm_head": set(), "mlp": set()}
+    model, seen = small_lm(), {"lm_head": set(), "mlp": set()}
     rows = [
         {"prompt": "abcdefgh", "response": "ij"}
     ] * 8  # with EOS three of eleven tokens, which ten others predict
     for name, module in (("lm_head", model.lm_head), ("mlp", model.model.layers[-1].mlp)):
-        # The model's own products; under FSDP2 what is told is another module's, which has no hooks of others.
-        module.forward = partial(seen, n_seen[name], type(module).forward, module)
+        # Not by hooks: under FSDP2 what is told is another module's, in which there would be none.
+        module.forward = partial(noting, seen[name], type(module).forward, module)
     tuned = finetune(
         model, rows, letter_tokenizer(LETTERS), eos_token_id=LETTERS.index("l"), batch_size=8, max_steps=2, device="cpu",
         progress=None,
     )  # fmt: skip
     n_own = 8 // processes.count()
-    assert n_seen["lm_head"] == {4, 3 * n_own}, n_seen  # four: the model is tried
-    assert 3 * n_own in n_seen["mlp"] and 11 * n_own not in n_seen["mlp"], n_seen
+    assert seen["lm_head"] == {(4, "float32"), (3 * n_own, dtype)}, seen  # four: the model is tried
+    assert (3 * n_own, dtype) in seen["mlp"] and (11 * n_own, dtype) not in seen["mlp"], seen
     assert "forward" not in vars(tuned.model)
 
 
-def seen(numbers: set[int], forward, module, hidden):
-    numbers.add(hidden.shape[:-1].numel())
-    return forward(module, hidden)
+def noting(seen: set[tuple[int, str]], forward, module, hidden):
+    output = forward(module, hidden)
+    seen.add((hidden.shape[:-1].numel(), str(output.dtype).removeprefix("torch.")))
+    return output
 
 
 @both_ways
-def test_fine_tuning_in_several_processes_computes_what_predicts_a_response(forks, way):
-    forks.run(HERE + "fine_tune_with_few_logits", **way)
+@pytest.mark.parametrize("precision, dtype", [("no", "float32"), ("bf16", "bfloat16")])
+def test_fine_tuning_in_several_processes_computes_what_predicts_a_response(forks, way, precision, dtype):
+    forks.run(HERE + "fine_tune_with_few_logits", dtype, **way, ACCELERATE_MIXED_PRECISION=precision)
 
 
 def fine_tune(found: str, checkpoint: str, steps: str, r: str, killed: str = "") -> None:
