@@ -49,7 +49,7 @@ def critic_from(
         lora: the policy's adapter: the critic gets one too, and its other weights stay.
 
     Raises:
-        ValueError: it is no learned reward model, or knows fewer tokens than the policy; or the adapter fits its layers not.
+        ValueError: it is no learned reward model, or knows fewer tokens than the policy; or it has no layers for the adapter.
     """
     model = reward_model.model if isinstance(reward_model, Classifier) else reward_model
     if not _is_learned(model):
