@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from agents.lora import (
     put_adapter,
 )
 from agents.packing import CheckpointError
-from reward_models.completion import RewardError
 from reward_models.reward_head import load_classifier
 
 HOW = "Give the base model: load(path, policy_kwargs=dict(model=...))."
@@ -63,15 +63,8 @@ def model_of_record(
     Raises:
         CheckpointError: none is given, and there is none where the recorded one lay.
     """
-    base = record["base"] if given is None else given
-    if base is None:
-        raise CheckpointError(f"The checkpoint holds an adapter, and the model below it had no folder. {HOW}")
-    try:
-        model = load_causal_lm(base, vocab_size, max_length)
-    except ValueError as error:
-        raise CheckpointError(
-            f"The checkpoint holds an adapter, and the model below it is not to be had: {error} {HOW}"
-        ) from error
+    with _explained("holds an adapter, and the model below it", HOW):
+        model = load_causal_lm(_base(record, given), vocab_size, max_length)
     return {"model": model, "lora": None if has_adapter(model) else record["config"]}
 
 
@@ -84,20 +77,26 @@ def reward_model_of_record(record: Mapping[str, Any], given: Any) -> PreTrainedM
     Raises:
         CheckpointError: none is given, and there is none where the recorded one lay.
     """
-    base = record["base"] if given is None else getattr(given, "model", given)
-    if base is None:
-        raise CheckpointError(
-            f"The checkpoint's critic is an adapter, and the reward model below it had no folder. {HOW_CRITIC}"
-        )
-    try:
-        classifier = load_classifier(base)
-    except (RewardError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"The checkpoint's critic is an adapter, and the reward model below it is not to be had: {error} {HOW_CRITIC}"
-        ) from error
+    with _explained("has a critic with an adapter, and the reward model below it", HOW_CRITIC):
+        classifier = load_classifier(_base(record, getattr(given, "model", given)))
     if not has_adapter(classifier):
         put_adapter(classifier, record["config"])
     return classifier
+
+
+def _base(record: Mapping[str, Any], given: Any) -> Any:
+    base = record["base"] if given is None else given
+    if base is None:
+        raise ValueError("it had no folder.")
+    return base
+
+
+@contextmanager
+def _explained(what: str, how: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise CheckpointError(f"The checkpoint {what} is not to be had: {error} {how}") from error
 
 
 def check_base(policy: nn.Module, settings: Mapping[str, Any], path: Any) -> None:
