@@ -214,3 +214,17 @@ def test_with_lora_a_reward_model_that_is_gone_or_another_is_refused(adapted, re
         CheckpointError, match=r"not the base model .*moved below the critic's\).*Give the reward model"
     ):
         TextPPO.load(path, device="cpu", policy_kwargs=dict(reward_model=other))
+
+
+def test_with_lora_a_reward_model_that_had_no_folder_is_given_anew(adapted, reward_folder, tmp_path):
+    given = AutoModelForSequenceClassification.from_pretrained(reward_folder)
+    given.name_or_path = given.config.name_or_path = ""
+    model = make_adapted(adapted | {"reward_model": given}).learn(60)
+    model.save(tmp_path / "model.zip")
+    with pytest.raises(
+        CheckpointError, match=r"reward model below it is not to be had: it had no folder\. Give the"
+    ):
+        TextPPO.load(tmp_path / "model.zip", device="cpu")
+    kwargs = dict(reward_model=reward_folder)
+    loaded = TextPPO.load(tmp_path / "model.zip", device="cpu", policy_kwargs=kwargs)
+    assert_same(dict(loaded.policy.state_dict()), dict(model.policy.state_dict()))
